@@ -1,0 +1,52 @@
+# Sets itself up: needs only Python >= 3.11 and make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup reproduce test soak bench lint types lock clean
+
+help:
+	@echo "make reproduce   check every claim and draw every figure (into figures/output)"
+	@echo "make test        run every test but the long ones"
+	@echo "make soak        run the long tests too"
+	@echo "make bench       measure speed; table and JSON in benchmarks/output"
+	@echo "make lint types  ruff, mypy"
+	@echo "make lock        pin the newest versions of every dependency"
+	@echo "make clean       remove the environment and everything generated"
+
+setup: $(READY)
+
+# Every version comes from requirements.lock, the build backend's too.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pctheory needs Python >= 3.11, got $$($(PYTHON) --version); set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=requirements.lock $(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[data,test,dev]'
+	@touch $@
+
+reproduce: $(READY)
+	$(BIN)/pctheory reproduce
+
+test: $(READY)
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal
+
+soak: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --all-extras \
+	  --no-emit-index-url --no-annotate --no-header --no-emit-package pctheory pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) figures/output benchmarks/output .pytest_cache .mypy_cache .ruff_cache .hypothesis
