@@ -1,0 +1,513 @@
+r"""The one object: a linear predictive-coding network.
+
+Defined here
+    Layers      per-layer arrays, consecutive equal shapes stacked so that `jax.lax.scan` can run over them
+    Layer       one layer: its map A = a W + s I, its bias c and its precision pi
+    LinearPCN   the chain of layers; immutable, a JAX pytree
+    standard, ntp, mupc   the parameterisations, as constructors
+    scan_layers           the one loop over the chain, forwards or backwards
+
+Notation
+    layers l = 1..L, widths N_0 = d_x, N_1..N_H, N_L = d_y, H = L - 1 hidden layers,
+    A_l = a_l W_l + s_l I, and  A_l z_{l-1} + c_l  is the prediction of layer l. Rows of a batch are examples.
+
+Reference: F. Innocenti, arXiv 2510.23323; parameterisations: arXiv 2505.13124, table 1.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
+from typing import Any, Literal, TypeVar, overload
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+Carry = TypeVar("Carry")
+Seed = int | Int[Array, ""]
+Scalar = float | Float[Array, ""]
+Initialisation = Literal["gaussian", "uniform", "orthogonal"]
+
+
+def enable_x64() -> None:
+    """Switch JAX to double precision for this process. Nothing else in pctheory changes a global setting."""
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+
+
+def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | None = None) -> Array:
+    """`value` as a finite float64 array with `ndim` axes; `name` says where it stands in an error.
+
+    Raises TypeError for single precision, integers and complex numbers, ValueError for a wrong number of
+    axes, an empty axis and values that are not finite (the latter only where values are known, not under `jit`).
+    """
+    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise TypeError(f"{name}: JAX is in single precision; call pctheory.enable_x64() first")
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} is not an array: its rows have different lengths") from error
+    if array.dtype != np.float64:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, expected float64; convert it with numpy.asarray(value, dtype=float)"
+        )
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} has shape {array.shape}, expected {ndim} axes; reshape it")
+    if 0 in array.shape:
+        raise ValueError(f"{name} is empty (shape {array.shape}); every axis needs at least one entry")
+    if is_concrete(array) and not np.isfinite(array).all():
+        raise ValueError(f"{name} holds {_first_non_finite(array)}; every entry must be finite")
+    return array if isinstance(array, jax.Array) else jnp.array(array)  # a copy: the caller may change his
+
+
+def is_concrete(value: object) -> bool:
+    """Whether the values of `value` are known, that is, it is no tracer of a JAX transformation."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def finite_result(name: str, result: Carry) -> Carry:
+    """`result`, or FloatingPointError if finite input gave an infinite or undefined number."""
+    for leaf in jax.tree.leaves(result):
+        if is_concrete(leaf) and not np.isfinite(leaf).all():
+            raise FloatingPointError(
+                f"{name}: the result holds {_first_non_finite(leaf)} although every input is finite; "
+                "a product of the maps leaves the range of double precision: rescale weights or data"
+            )
+    return result
+
+
+def _first_non_finite(array: ArrayLike) -> str:
+    values = np.asarray(array)
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+    return f"{values[where]} at index {where}"
+
+
+def refuse_too_large(name: str, size: int, remedy: str) -> None:
+    """Raise MemoryError if a dense `size` x `size` matrix of doubles is larger than the machine's memory."""
+    needed = 8 * int(size) ** 2
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise MemoryError(
+            f"{name}: {size} x {size} numbers need {needed / 2**30:.1f} GiB, "
+            f"more than this machine's {available / 2**30:.1f} GiB; {remedy}"
+        )
+
+
+class Layers(eqx.Module):
+    """A sequence of per-layer arrays, read like a tuple; consecutive equal shapes are stacked.
+
+    `layers[0]` belongs to layer 1. The stacks keep the cost of compiling a sweep independent of depth.
+    """
+
+    runs: tuple[Float[Array, "..."], ...]
+
+    @classmethod
+    def of(cls, arrays: Iterable[ArrayLike]) -> "Layers":
+        """Stack the per-layer `arrays` in runs of equal shape."""
+        items = [jnp.asarray(a) for a in arrays]
+        return cls(tuple(jnp.stack(list(run)) for _, run in groupby(items, key=lambda a: a.shape)))
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The number of layers in each stack."""
+        return tuple(run.shape[0] for run in self.runs)
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each layer's array."""
+        return [run.shape[1:] for run in self.runs for _ in range(run.shape[0])]
+
+    def appended(self, last: Array, lengths: Sequence[int]) -> "Layers":
+        """One layer more, in stacks of these `lengths`."""
+        if len(lengths) > len(self.runs):
+            return Layers((*self.runs, last[None]))
+        return Layers((*self.runs[:-1], jnp.concatenate([self.runs[-1], last[None]])))
+
+    def restacked(self, lengths: Sequence[int]) -> "Layers":
+        """The same layers in stacks of these `lengths`. Cost: a copy; its compilation does not grow with depth."""
+        runs, pieces = list(self.runs), []
+        for length in lengths:
+            parts, missing = [], length
+            while missing:
+                run = runs.pop(0)
+                parts.append(run[:missing])
+                if run.shape[0] > missing:
+                    runs.insert(0, run[missing:])
+                missing -= parts[-1].shape[0]
+            pieces.append(jnp.concatenate(parts))
+        return Layers(tuple(pieces))
+
+    def without_last(self) -> "Layers":
+        """All layers but the last."""
+        *runs, last = self.runs
+        return Layers((*runs, last[:-1]) if last.shape[0] > 1 else tuple(runs))
+
+    def without_first(self) -> "Layers":
+        """All layers but the first."""
+        first, *runs = self.runs
+        return Layers((first[1:], *runs) if first.shape[0] > 1 else tuple(runs))
+
+    def __len__(self) -> int:
+        return sum(self.lengths)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | list[Array]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        position = range(len(self))[index]  # negative indices and IndexError as in a tuple
+        for run in self.runs:
+            if position < run.shape[0]:
+                return run[position]
+            position -= run.shape[0]
+        raise AssertionError("unreachable: the position was checked against the length")
+
+    def __iter__(self) -> Iterator[Array]:
+        return (run[i] for run in self.runs for i in range(run.shape[0]))
+
+
+class Layer(eqx.Module):
+    """One layer, or a stack of layers when every field has a leading axis. Batches hold examples in rows."""
+
+    weight: Float[Array, "*stack out in"]
+    scaling: Float[Array, "*stack"]
+    skip: Float[Array, "*stack"]
+    bias: Float[Array, "*stack out"]
+    precision: Float[Array, "*stack"]
+
+    @property
+    def matrix(self) -> Float[Array, "out in"]:
+        """The map A = a W + s I."""
+        scaled = self.scaling * self.weight
+        return scaled + self.skip * jnp.eye(len(scaled)) if self._is_square else scaled
+
+    def applied(self, z: Float[Array, "rows in"]) -> Float[Array, "rows out"]:
+        """A z for each row z."""
+        image = self.scaling * (z @ self.weight.T)
+        return image + self.skip * z if self._is_square else image
+
+    def transposed(self, v: Float[Array, "rows out"]) -> Float[Array, "rows in"]:
+        """A^T v for each row v."""
+        image = self.scaling * (v @ self.weight)
+        return image + self.skip * v if self._is_square else image
+
+    def predicted(self, z: Float[Array, "rows in"]) -> Float[Array, "rows out"]:
+        """A z + c for each row z."""
+        return self.applied(z) + self.bias
+
+    @property
+    def _is_square(self) -> bool:
+        return self.weight.shape[-1] == self.weight.shape[-2]
+
+
+class LinearPCN(eqx.Module):
+    r"""A chain of linear maps with precisions; everything pctheory states is a consequence of it.
+
+        A_l = a_l W_l + s_l I,    F(z) = mean over the batch of sum_l (pi_l / 2) |z_l - A_l z_{l-1} - c_l|^2
+
+    with z_0 = x and z_L = y clamped. Immutable; all fields are leaves of the pytree, so it passes through
+    `jit`, `vmap` and `grad`. Validation runs here only, never when JAX rebuilds the tree.
+
+    Raises: TypeError and ValueError that name the argument and the layer, counted from 1.
+    """
+
+    weights: Layers
+    scalings: Float[Array, " depth"]
+    skips: Float[Array, " depth"]
+    biases: Layers
+    precisions: Float[Array, " depth"]
+
+    def __init__(
+        self,
+        weights: Iterable[ArrayLike],
+        *,
+        scalings: ArrayLike | Sequence[float] | None = None,
+        skips: ArrayLike | Sequence[float] | None = None,
+        biases: Iterable[ArrayLike] | None = None,
+        precisions: ArrayLike | Sequence[float] | None = None,
+    ):
+        if isinstance(weights, Layers):
+            self.weights = Layers(tuple(double_array(run, "weights", ndim=3) for run in weights.runs))
+        else:
+            items = enumerate(weights, start=1)
+            self.weights = Layers.of(double_array(w, f"weights, layer {l}", ndim=2) for l, w in items)
+        depth = len(self.weights)
+        if depth == 0:
+            raise ValueError("weights is empty; a network needs at least one layer")
+        self.scalings = double_array(np.ones(depth) if scalings is None else scalings, "scalings", ndim=1)
+        self.skips = double_array(np.zeros(depth) if skips is None else skips, "skips", ndim=1)
+        self.precisions = double_array(np.ones(depth) if precisions is None else precisions, "precisions", ndim=1)
+        if biases is None:
+            self.biases = Layers(tuple(jnp.zeros(run.shape[:2]) for run in self.weights.runs))
+        else:
+            vectors = [double_array(c, f"biases, layer {l}", ndim=1) for l, c in enumerate(biases, start=1)]
+            if len(vectors) != depth:
+                raise ValueError(f"biases has {len(vectors)} entries, expected {depth}: one per layer")
+            for l, (vector, shape) in enumerate(zip(vectors, self.weights.shapes, strict=True), start=1):
+                if vector.shape != shape[:1]:
+                    raise ValueError(f"biases, layer {l} has shape {vector.shape}, expected {shape[:1]}")
+            self.biases = Layers.of(vectors).restacked(self.weights.lengths)
+
+    def __check_init__(self) -> None:
+        shapes = self.weights.shapes
+        for l, (below, above) in enumerate(pairwise(shapes), start=2):
+            if above[1] != below[0]:
+                raise ValueError(
+                    f"weights, layer {l} has shape {above}, expected (any, {below[0]}): "
+                    f"layer {l - 1} has {below[0]} rows; transpose or resize one of them"
+                )
+        for name in ("scalings", "skips", "precisions"):
+            if getattr(self, name).shape != (self.depth,):
+                raise ValueError(
+                    f"{name} has shape {getattr(self, name).shape}, expected ({self.depth},): one per layer"
+                )
+        if is_concrete(self.precisions) and (bad := np.flatnonzero(np.asarray(self.precisions) <= 0)).size:
+            raise ValueError(
+                f"precisions, layer {bad[0] + 1} is {self.precisions[bad[0]]}, expected a positive number"
+            )
+        if is_concrete(self.skips):
+            for l, (skip, shape) in enumerate(zip(np.asarray(self.skips), shapes, strict=True), start=1):
+                if skip and shape[0] != shape[1]:
+                    raise ValueError(
+                        f"skips, layer {l} is {skip} but its weights have shape {shape}; "
+                        "a skip needs equal widths: set it to 0 or make the layer square"
+                    )
+
+    @property
+    def depth(self) -> int:
+        """L, the number of weight layers."""
+        return len(self.weights)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """(N_0 = d_x, N_1, ..., N_L = d_y)."""
+        return (self.weights.runs[0].shape[2], *(rows for rows, _ in self.weights.shapes))
+
+    @property
+    def hidden_lengths(self) -> tuple[int, ...]:
+        """How many hidden layers each stack holds."""
+        *lengths, last = self.weights.lengths
+        return (*lengths, last - 1) if last > 1 else tuple(lengths)
+
+    @property
+    def runs(self) -> tuple[Layer, ...]:
+        """The layers, consecutive equal shapes stacked."""
+        stops = np.cumsum([0, *self.weights.lengths]).tolist()
+        return tuple(
+            Layer(w, self.scalings[i:j], self.skips[i:j], c, self.precisions[i:j])
+            for (i, j), w, c in zip(pairwise(stops), self.weights.runs, self.biases.runs, strict=True)
+        )
+
+    @property
+    def maps(self) -> Layers:
+        """The maps A_l. Cost: a copy of the weights; sweeps apply them without forming them."""
+        return Layers(tuple(jax.vmap(lambda layer: layer.matrix)(run) for run in self.runs))
+
+    def with_weights(self, weights: Layers) -> "LinearPCN":
+        """The same network with other weights, stacked as these; no validation, for use inside `grad`."""
+        return eqx.tree_at(lambda net: net.weights, self, weights)
+
+    def hidden(self, activities: Layers | Iterable[ArrayLike], rows: int) -> Layers:
+        """`activities` z_1..z_H, checked to be finite with `rows` examples each, stacked like the weights."""
+        if isinstance(activities, Layers):
+            arrays = Layers(tuple(double_array(run, "activities", ndim=3) for run in activities.runs))
+        else:
+            items = enumerate(activities, start=1)
+            arrays = Layers.of(double_array(z, f"activities, layer {l}", ndim=2) for l, z in items)
+        expected = [(rows, width) for width in self.widths[1:-1]]
+        if len(arrays) != len(expected):
+            raise ValueError(f"activities has {len(arrays)} layers, expected {len(expected)}: the hidden ones only")
+        for l, (shape, wanted) in enumerate(zip(arrays.shapes, expected, strict=True), start=1):
+            if shape != wanted:
+                raise ValueError(f"activities, layer {l} has shape {shape}, expected {wanted}: (examples, width)")
+        lengths = self.hidden_lengths
+        return arrays if arrays.lengths == lengths else arrays.restacked(lengths)
+
+    def inputs(self, x: ArrayLike) -> Float[Array, "batch d_x"]:
+        """`x` as a checked batch: float64, finite, one row per example."""
+        return _columns(x, "x", "N_0", self.widths[0])
+
+    def batch(self, x: ArrayLike, y: ArrayLike) -> tuple[Float[Array, "batch d_x"], Float[Array, "batch d_y"]]:
+        """`x` and `y` as checked batches: float64, finite, one row per example, widths N_0 and N_L."""
+        x, y = self.inputs(x), _columns(y, "y", "N_L", self.widths[-1])
+        if len(x) != len(y):
+            raise ValueError(f"x has {len(x)} rows and y has {len(y)}; expected one row of each per example")
+        return x, y
+
+
+def _columns(value: ArrayLike, name: str, symbol: str, width: int) -> Array:
+    array = double_array(value, name, ndim=2)
+    if array.shape[1] != width:
+        raise ValueError(f"{name} has {array.shape[1]} columns, expected {symbol} = {width}; rows are examples")
+    return array
+
+
+def scan_layers(
+    runs: Sequence[Layer],
+    step: Callable[..., tuple[Carry, Any]],
+    carry: Carry,
+    *extras: Layers,
+    reverse: bool = False,
+) -> tuple[Carry, Any]:
+    """Apply `step(carry, layer, *extra) -> (carry, output)` to every layer in turn; stack the outputs.
+
+    `runs` are stacks of layers (`LinearPCN.runs`), `extras` per-layer arrays stacked alike. Returns the last
+    carry and the outputs, each as `Layers` in the order of the layers whichever way the loop runs.
+    Cost: each stack is compiled once, whatever its length.
+    """
+    items = list(zip(runs, *(extra.runs for extra in extras), strict=True))
+    outputs = []
+    for run, *extra in reversed(items) if reverse else items:
+        stacked = (run, *extra)
+        if run.scaling.shape[0] == 1:  # the carry may change its width here, which a scan does not allow
+            carry, output = step(carry, *jax.tree.map(lambda a: a[0], stacked))
+            output = jax.tree.map(lambda a: a[None], output)
+        else:
+            carry, output = jax.lax.scan(lambda c, xs: step(c, *xs), carry, stacked, reverse=reverse)
+        outputs.append(output)
+    if reverse:
+        outputs.reverse()
+    return carry, jax.tree.map(lambda *parts: Layers(parts), *outputs)
+
+
+def without_first(runs: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The stacks of layers 2..L."""
+    first, *rest = runs
+    return (jax.tree.map(lambda a: a[1:], first), *rest) if len(first.scaling) > 1 else tuple(rest)
+
+
+def standard(
+    widths: Sequence[int],
+    *,
+    seed: Seed,
+    skips: bool = False,
+    initialisation: Initialisation = "gaussian",
+    variance: Scalar = 1.0,
+    gamma: Scalar = 1.0,
+    output_precision: Scalar = 1.0,
+) -> LinearPCN:
+    r"""Standard parameterisation (SP): a_l = 1, entries of W_l of variance  variance / N_{l-1}.
+
+    The papers' table has `variance=1`; the papers' code draws uniformly in +-1/sqrt(N_{l-1}), which is
+    `initialisation="uniform", variance=1/3`. The two behave differently in depth. "orthogonal" draws W_l
+    Haar-uniform with orthonormal rows or columns (the fewer of the two), times sqrt(variance).
+    `skips` adds z_{l-1} to layers 2..L-1, `gamma` divides the output scaling, `output_precision` is pi_L.
+
+    Raises ValueError for widths below 1, unequal hidden widths with skips, and numbers that are not positive.
+    Source: mupc-2025, table 1.
+    """
+    weights = _weights(widths, seed, initialisation, variance)
+    return _parameterised(weights, np.ones(len(widths) - 1), skips, gamma, output_precision)
+
+
+def ntp(
+    widths: Sequence[int],
+    *,
+    seed: Seed,
+    skips: bool = False,
+    gamma: Scalar = 1.0,
+    output_precision: Scalar = 1.0,
+) -> LinearPCN:
+    r"""Neural tangent parameterisation: W_l standard normal, a_1 = 1/sqrt(N_0), a_L = 1/sqrt(N_{L-1}),
+    hidden a_l = 1/sqrt(N_{l-1} L) with skips and 1/sqrt(N_{l-1}) without. Options as for `standard`.
+
+    A network without hidden layer has a_1 only. Source: mupc-2025, table 1.
+    """
+    return _parameterised(_weights(widths, seed), _ntp_scalings(widths, skips), skips, gamma, output_precision)
+
+
+def mupc(
+    widths: Sequence[int], *, seed: Seed, skips: bool = True, gamma: Scalar = 1.0, output_precision: Scalar = 1.0
+) -> LinearPCN:
+    r"""muPC (Depth-muP): as `ntp`, but a_L = 1/N_{L-1}. Options as for `standard`; skips are on by default.
+
+    A network without hidden layer has a_1 = 1/sqrt(N_0) only. Source: mupc-2025, table 1.
+    """
+    scalings = _ntp_scalings(widths, skips)
+    if len(widths) > 2:
+        scalings[-1] = 1 / widths[-2]
+    return _parameterised(_weights(widths, seed), scalings, skips, gamma, output_precision)
+
+
+def _ntp_scalings(widths: Sequence[int], skips: bool) -> np.ndarray:
+    """1/sqrt(fan-in), and with skips another 1/sqrt(L) in the layers that have one."""
+    _check_widths(widths, skips)
+    scalings = 1 / np.sqrt(np.array(widths[:-1], dtype=float))
+    if skips:
+        scalings[1:-1] /= np.sqrt(len(widths) - 1)
+    return scalings
+
+
+def _parameterised(
+    weights: Layers, scalings: np.ndarray, skips: bool, gamma: Scalar, output_precision: Scalar
+) -> LinearPCN:
+    depth = len(weights)
+    _check_widths((weights.shapes[0][1], *(rows for rows, _ in weights.shapes)), skips)
+    for name, value in (("gamma", gamma), ("output_precision", output_precision)):
+        if is_concrete(value) and not (0 < value < np.inf):
+            raise ValueError(f"{name} is {value}, expected a positive finite number")
+    has_skip = np.zeros(depth)
+    has_skip[1:-1] = float(skips)
+    ones = jnp.ones(depth)
+    return LinearPCN(
+        weights,
+        scalings=jnp.asarray(scalings).at[-1].divide(gamma),
+        skips=has_skip,
+        precisions=ones.at[-1].set(output_precision),
+    )
+
+
+def _weights(
+    widths: Sequence[int],
+    seed: Seed,
+    initialisation: Initialisation = "gaussian",
+    variance: Scalar | None = None,
+) -> Layers:
+    """One random matrix per layer; entries of variance `variance`/fan-in, or 1 if `variance` is None.
+
+    Layer l draws from its own key, so its weights do not depend on the depth.
+    """
+    _check_widths(widths, skips=False)
+    if variance is not None and is_concrete(variance) and not (0 < variance < np.inf):
+        raise ValueError(f"variance is {variance}, expected a positive finite number")
+    if initialisation not in ("gaussian", "uniform", "orthogonal"):
+        raise ValueError(f"initialisation is {initialisation!r}, expected 'gaussian', 'uniform' or 'orthogonal'")
+    double_array(1.0, "weights")  # refuses to draw them in single precision
+    key = jax.random.key(seed)
+    runs: list[Array] = []
+    start = 1
+    for (fan_in, fan_out), run in groupby(pairwise(widths)):
+        stop = start + len(list(run))
+        keys = jax.vmap(lambda l: jax.random.fold_in(key, l))(jnp.arange(start, stop))
+        spread = 1.0 if variance is None else jnp.sqrt(variance / (1 if initialisation == "orthogonal" else fan_in))
+        runs.append(_drawn(keys, (fan_out, fan_in), initialisation) * spread)
+        start = stop
+    return Layers(tuple(runs))
+
+
+def _drawn(keys: Array, shape: tuple[int, int], initialisation: Initialisation) -> Float[Array, "layers out in"]:
+    """Matrices with independent entries of mean 0 and variance 1, or orthonormal rows or columns."""
+    draw = {
+        "gaussian": lambda key: jax.random.normal(key, shape),
+        "uniform": lambda key: jax.random.uniform(key, shape, minval=-np.sqrt(3), maxval=np.sqrt(3)),
+        "orthogonal": lambda key: jax.random.orthogonal(key, shape[0], m=shape[1]),
+    }[initialisation]
+    return jax.lax.map(draw, keys)  # one at a time: memory for one layer's random bits, not for all
+
+
+def _check_widths(widths: Sequence[int], skips: bool) -> None:
+    if len(widths) < 2:
+        raise ValueError(f"widths is {tuple(widths)}, expected at least (N_0, N_L): one layer")
+    for l, width in enumerate(widths):
+        if not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1:
+            raise ValueError(f"widths, layer {l} is {width!r}, expected a whole number of at least 1")
+    if skips:
+        for l, (below, above) in enumerate(pairwise(widths[1:-1]), start=2):
+            if below != above:
+                raise ValueError(
+                    f"widths, layer {l} is {above} above {below}; skips need equal hidden widths: "
+                    "make them equal or pass skips=False"
+                )

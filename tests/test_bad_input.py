@@ -1,0 +1,271 @@
+"""What the library says to bad input: one line with the argument and layer, the value, and the remedy."""
+
+from collections.abc import Callable
+
+import jaxtyping
+import numpy as np
+import pytest
+
+import pctheory
+
+
+@pytest.fixture(autouse=True)
+def without_shape_checks():
+    """The users' experience: beartype and the shapes in the annotations are checked in tests only."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+W1, W2 = np.ones((3, 2)), np.ones((1, 3))
+X, Y = np.ones((4, 2)), np.ones((4, 1))
+HIDDEN = [np.ones((4, 3))]
+
+
+def net() -> pctheory.LinearPCN:
+    return pctheory.LinearPCN([W1, W2])
+
+
+def with_entry(array: np.ndarray, value: float) -> np.ndarray:
+    changed = array.copy()
+    changed[-1, -1] = value
+    return changed
+
+
+BUILD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "no layers": (
+        lambda: pctheory.LinearPCN([]),
+        ValueError,
+        "weights is empty; a network needs at least one layer",
+    ),
+    "empty weights": (
+        lambda: pctheory.LinearPCN([W1, np.ones((0, 3))]),
+        ValueError,
+        "weights, layer 2 is empty (shape (0, 3)); every axis needs at least one entry",
+    ),
+    "shapes that do not fit": (
+        lambda: pctheory.LinearPCN([W1, np.ones((1, 2))]),
+        ValueError,
+        "weights, layer 2 has shape (1, 2), expected (any, 3): layer 1 has 3 rows; transpose or resize one of them",
+    ),
+    "weights with one axis": (
+        lambda: pctheory.LinearPCN([np.ones(3)]),
+        ValueError,
+        "weights, layer 1 has shape (3,), expected 2 axes; reshape it",
+    ),
+    "ragged weights": (
+        lambda: pctheory.LinearPCN([[[1.0], [1.0, 2.0]]]),
+        TypeError,
+        "weights, layer 1 is not an array",
+    ),
+    "NaN in weights": (
+        lambda: pctheory.LinearPCN([W1, with_entry(W2, np.nan)]),
+        ValueError,
+        "weights, layer 2 holds nan at index (0, 2); every entry must be finite",
+    ),
+    "infinite weights": (
+        lambda: pctheory.LinearPCN([with_entry(W1, -np.inf), W2]),
+        ValueError,
+        "weights, layer 1 holds -inf at index (2, 1)",
+    ),
+    "integer weights": (
+        lambda: pctheory.LinearPCN([W1.astype(int), W2]),
+        TypeError,
+        "weights, layer 1 has dtype int64, expected float64; convert it with numpy.asarray(value, dtype=float)",
+    ),
+    "complex weights": (
+        lambda: pctheory.LinearPCN([W1, W2 + 0j]),
+        TypeError,
+        "weights, layer 2 has dtype complex128, expected float64",
+    ),
+    "single precision": (
+        lambda: pctheory.LinearPCN([W1.astype(np.float32), W2]),
+        TypeError,
+        "weights, layer 1 has dtype float32, expected float64",
+    ),
+    "words": (lambda: pctheory.LinearPCN([[["a"]]]), TypeError, "weights, layer 1 has dtype <U1, expected float64"),
+    "weights that are None": (
+        lambda: pctheory.LinearPCN([None]),
+        TypeError,
+        "weights, layer 1 has dtype object, expected float64",
+    ),
+    "zero precision": (
+        lambda: pctheory.LinearPCN([W1, W2], precisions=[1.0, 0.0]),
+        ValueError,
+        "precisions, layer 2 is 0.0, expected a positive number",
+    ),
+    "negative precision": (
+        lambda: pctheory.LinearPCN([W1, W2], precisions=[-2.0, 1.0]),
+        ValueError,
+        "precisions, layer 1 is -2.0, expected a positive number",
+    ),
+    "too many scalings": (
+        lambda: pctheory.LinearPCN([W1, W2], scalings=[1.0, 1.0, 1.0]),
+        ValueError,
+        "scalings has shape (3,), expected (2,): one per layer",
+    ),
+    "skip between unequal widths": (
+        lambda: pctheory.LinearPCN([W1, W2], skips=[0.0, 0.5]),
+        ValueError,
+        "skips, layer 2 is 0.5 but its weights have shape (1, 3); a skip needs equal widths",
+    ),
+    "too few biases": (
+        lambda: pctheory.LinearPCN([W1, W2], biases=[np.zeros(3)]),
+        ValueError,
+        "biases has 1 entries, expected 2: one per layer",
+    ),
+    "bias of the wrong size": (
+        lambda: pctheory.LinearPCN([W1, W2], biases=[np.zeros(3), np.zeros(2)]),
+        ValueError,
+        "biases, layer 2 has shape (2,), expected (1,)",
+    ),
+    "widths of one number": (
+        lambda: pctheory.standard((3,), seed=0),
+        ValueError,
+        "widths is (3,), expected at least (N_0, N_L): one layer",
+    ),
+    "zero width": (
+        lambda: pctheory.ntp((3, 0, 2), seed=0),
+        ValueError,
+        "widths, layer 1 is 0, expected a whole number of at least 1",
+    ),
+    "fractional width": (
+        lambda: pctheory.mupc((3, 2.5, 2), seed=0),
+        ValueError,
+        "widths, layer 1 is 2.5, expected a whole number of at least 1",
+    ),
+    "skips with unequal hidden widths": (
+        lambda: pctheory.mupc((3, 4, 5, 2), seed=0),
+        ValueError,
+        "widths, layer 2 is 5 above 4; skips need equal hidden widths: make them equal or pass skips=False",
+    ),
+    "unknown initialisation": (
+        lambda: pctheory.standard((3, 2), seed=0, initialisation="normal"),
+        ValueError,
+        "initialisation is 'normal', expected 'gaussian', 'uniform' or 'orthogonal'",
+    ),
+    "negative variance": (
+        lambda: pctheory.standard((3, 2), seed=0, variance=-1.0),
+        ValueError,
+        "variance is -1.0, expected a positive finite number",
+    ),
+    "zero gamma": (
+        lambda: pctheory.mupc((3, 2), seed=0, gamma=0.0),
+        ValueError,
+        "gamma is 0.0, expected a positive finite number",
+    ),
+    "zero output precision": (
+        lambda: pctheory.mupc((3, 2), seed=0, output_precision=0.0),
+        ValueError,
+        "output_precision is 0.0, expected a positive finite number",
+    ),
+}
+
+CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "x too wide": (
+        lambda: pctheory.loss(net(), np.ones((4, 3)), Y),
+        ValueError,
+        "x has 3 columns, expected N_0 = 2; rows are examples",
+    ),
+    "y too wide": (
+        lambda: pctheory.equilibrium(net(), X, np.ones((4, 2))),
+        ValueError,
+        "y has 2 columns, expected N_L = 1; rows are examples",
+    ),
+    "one example without its axis": (
+        lambda: pctheory.feedforward(net(), np.ones(2)),
+        ValueError,
+        "x has shape (2,), expected 2 axes; reshape it",
+    ),
+    "mismatched batch": (
+        lambda: pctheory.equilibrated_energy(net(), X, np.ones((3, 1))),
+        ValueError,
+        "x has 4 rows and y has 3; expected one row of each per example",
+    ),
+    "empty batch": (
+        lambda: pctheory.equilibrated_gradient(net(), np.ones((0, 2)), np.ones((0, 1))),
+        ValueError,
+        "x is empty (shape (0, 2)); every axis needs at least one entry",
+    ),
+    "NaN in the data": (
+        lambda: pctheory.equilibrated_energy(net(), X, with_entry(Y, np.nan)),
+        ValueError,
+        "y holds nan at index (3, 0); every entry must be finite",
+    ),
+    "integer data": (
+        lambda: pctheory.loss(net(), X.astype(int), Y),
+        TypeError,
+        "x has dtype int64, expected float64",
+    ),
+    "too many activities": (
+        lambda: pctheory.energy(net(), [*HIDDEN, Y], X, Y),
+        ValueError,
+        "activities has 2 layers, expected 1: the hidden ones only",
+    ),
+    "activities of the wrong width": (
+        lambda: pctheory.energy(net(), [np.ones((4, 2))], X, Y),
+        ValueError,
+        "activities, layer 1 has shape (4, 2), expected (4, 3): (examples, width)",
+    ),
+    "NaN in activities": (
+        lambda: pctheory.activity_gradient(net(), [with_entry(HIDDEN[0], np.nan)], X, Y),
+        ValueError,
+        "activities, layer 1 holds nan at index (3, 2)",
+    ),
+    "negative decay": (
+        lambda: pctheory.equilibrium_with_decay(net(), X, Y, -0.1),
+        ValueError,
+        "decay is -0.1, expected a finite number of at least 0",
+    ),
+    "infinite decay": (
+        lambda: pctheory.equilibrium_with_decay(net(), X, Y, np.inf),
+        ValueError,
+        "decay is inf, expected a finite number of at least 0",
+    ),
+    "activity Hessian without hidden layers": (
+        lambda: pctheory.activity_hessian_dense(pctheory.LinearPCN([W1])),
+        ValueError,
+        "activity_hessian_blocks: a network of depth 1 has no hidden layers; add one",
+    ),
+    "solve without hidden layers": (
+        lambda: pctheory.activity_hessian_solve(pctheory.LinearPCN([W1]), []),
+        ValueError,
+        "a network of depth 1 has no hidden layers; add one",
+    ),
+    "a dense Hessian that does not fit": (
+        lambda: pctheory.activity_hessian_dense(pctheory.mupc((1, *(4,) * 1_000_000, 1), seed=0)),
+        MemoryError,
+        "activity_hessian_dense: 4000000 x 4000000 numbers need 119209.3 GiB",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "text"), (BUILD | CALL).values(), ids=(BUILD | CALL).keys())
+def test_message(call: Callable[[], object], error: type[Exception], text: str):
+    with pytest.raises(error) as raised:
+        call()
+    message = str(raised.value)
+    assert message.startswith(text) or text in message
+    assert "\n" not in message
+
+
+def test_single_precision_jax(run_python):
+    """With x64 off, float64 input would silently become single precision; it is refused instead."""
+    printed = run_python(
+        "import numpy, pctheory\n"
+        "for make in (lambda: pctheory.LinearPCN([numpy.ones((2, 2))]), lambda: pctheory.mupc((2, 2), seed=0)):\n"
+        "    try: make()\n"
+        "    except TypeError as error: print(error)\n"
+    )
+    assert printed.splitlines() == [
+        "weights, layer 1: JAX is in single precision; call pctheory.enable_x64() first",
+        "weights: JAX is in single precision; call pctheory.enable_x64() first",
+    ]
+
+
+def test_nothing_is_changed_in_place():
+    """Input arrays are copied, so a later change of theirs does not reach the network."""
+    w = W1.copy()
+    made = pctheory.LinearPCN([w, W2])
+    w[0, 0] = 77.0
+    assert made.weights[0][0, 0] == 1.0
