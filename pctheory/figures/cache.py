@@ -1,0 +1,154 @@
+r"""The cache of computed units: one file each, never half-written, never believed when damaged.
+
+An entry is `MAGIC`, the sha256 of (name of the entry, payload) in hexadecimal, a line end, and the payload:
+the arrays as an uncompressed `.npz` whose bytes depend on the arrays alone. Truncation, flipped bits, foreign and
+renamed files fail the digest.
+"""
+
+import hashlib
+import io
+import os
+import secrets
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .figure import Arrays
+
+MAGIC = b"pctheory unit 1\n"
+# bool, integers, floats, complex, bytes, text: what a .npy file holds without pickling.
+STORABLE_KINDS = "biufcSU"
+
+
+class DamagedEntryError(ValueError):
+    """A cache entry is not what was written there."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+@dataclass(frozen=True)
+class UnitCache:
+    """The entries in one folder, by name. Several processes may use it at once."""
+
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        """The file of an entry."""
+        return self.folder / f"{name}.unit"
+
+    def write(self, name: str, payload: bytes) -> None:
+        """Store a payload under a name, in place of what was there."""
+        write_atomically(self.path(name), MAGIC + _digest(name, payload) + b"\n" + payload)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is an entry of this name, sound or not."""
+        return self.path(name).exists()
+
+    def read(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """The arrays stored under a name, not writeable.
+
+        Raises: DamagedEntryError if they cannot be trusted, or are gone.
+        """
+        path = self.path(name)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DamagedEntryError(path, f"cannot be read: {error.strerror}") from error
+        if not content.startswith(MAGIC):
+            raise DamagedEntryError(path, f"does not start with {MAGIC!r}")
+        digest, _, payload = content[len(MAGIC) :].partition(b"\n")
+        if digest != _digest(name, payload):
+            raise DamagedEntryError(path, "its digest does not fit: truncated, altered or renamed")
+        try:
+            return decoded(payload)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DamagedEntryError(path, f"is no archive of arrays: {error}") from error
+
+
+def _digest(name: str, payload: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + payload).hexdigest().encode()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that its old or its new content is found there at any time, never a part."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def writable_folder(path: Path) -> Path:
+    """The folder, made if need be. Raises: ValueError if files cannot be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{secrets.token_hex(8)}.tmp"
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"out: cannot write to {path}: {error.strerror}; choose another folder") from error
+    return path
+
+
+def storable(arrays: Mapping[str, object], allow_nonfinite: bool) -> dict[str, npt.NDArray[Any]]:
+    """What `data` returned as arrays, in C order and little-endian.
+
+    Raises: TypeError if it is no mapping from names to arrays of numbers or text, ValueError if it is empty or
+    holds NaN or infinity and `allow_nonfinite` is not set.
+    """
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"data: must return a mapping from names to arrays, got {type(arrays).__name__}")
+    if not arrays:
+        raise ValueError("data: returned no arrays; return at least one")
+    return {name: _storable(name, value, allow_nonfinite) for name, value in arrays.items()}
+
+
+def _storable(name: str, value: object, allow_nonfinite: bool) -> npt.NDArray[Any]:
+    if not isinstance(name, str) or not name or "/" in name:
+        raise TypeError(f"data: names of arrays must be non-empty strings without /, got {name!r}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"data: array {name!r} is masked and would lose its mask; return the mask as another array")
+    array = np.asarray(value)
+    if array.dtype.kind not in STORABLE_KINDS:
+        raise TypeError(f"data: array {name!r} has dtype {array.dtype}; return numbers, booleans or text")
+    if array.dtype.kind in "fc" and not allow_nonfinite:
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            where = tuple(int(i) for i in bad[0])
+            raise ValueError(
+                f"data: array {name!r} has {len(bad)} non-finite of {array.size} values, the first {array[where]} "
+                f"at {where}; if they have a meaning, set allow_nonfinite=True"
+            )
+    return np.array(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+def encoded(arrays: Arrays) -> bytes:
+    """The arrays as an `.npz` file whose bytes depend on them alone: no dates, no compression."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            member.create_system, member.external_attr = 3, 0o600 << 16  # the same on every platform
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decoded(payload: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an `.npz` file, not writeable. Raises: ValueError, BadZipFile if it is none."""
+    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays

@@ -1,0 +1,144 @@
+r"""Which source files a figure's numbers come from, read off the import statements without importing anything.
+
+Followed, wherever they stand in a file: `import a.b`, `import a` with every `a.x.y` written later, `from a import
+x`, relative imports, and names of a lazily loaded package, looked up in its `__init__.pyi`. A package used as a
+whole (`from a import *`, or handed around as an object) counts with all the names of its `__init__.pyi`.
+Not seen: modules imported by a computed name.
+
+Only the package pctheory and modules of the checkout count; versions stand for everything else. `pctheory.figures`
+does not count either: it runs, stores and draws, and computes no number.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+MACHINERY = f"{PACKAGE.name}.figures"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files behind a figure, by module name, with the sha256 of their text."""
+
+    files: dict[str, Path]
+    digests: dict[str, str]
+
+    def changed(self) -> list[str]:
+        """Names of the modules whose file is no longer what it was."""
+        return [name for name, file in self.files.items() if _digest(file) != self.digests[name]]
+
+
+def figure_sources(module: str, root: Path, package: Path = PACKAGE) -> Sources:
+    """The sources of the figure in `module` (`figures.<name>`) of the checkout `root`.
+
+    Cost: one parse of each file involved.
+    """
+    tree = SourceTree(root, package)
+    files: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        for name, file in tree.files(waiting.pop()):
+            if name not in files:
+                files[name] = file
+                waiting += _dotted_names(file.read_text("utf-8"), name, file.name == "__init__.py")
+    ordered = dict(sorted(files.items()))
+    return Sources(ordered, {name: _digest(file) for name, file in ordered.items()})
+
+
+def _digest(file: Path) -> str:
+    """The sha256 of the text, whatever its line ends; of nothing if the file is gone."""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SourceTree:
+    """Where modules lie: pctheory in the folder `package`, all others in the checkout `root`."""
+
+    root: Path
+    package: Path
+
+    def files(self, dotted: str) -> Iterator[tuple[str, Path]]:
+        """The (module, file) pairs that importing the dotted name runs: packages on the way, then its module."""
+        first, *rest = dotted.split(".")
+        place = self.package if first == self.package.name else self.root / first
+        name = first
+        while True:
+            if f"{name}.".startswith(f"{MACHINERY}."):
+                return
+            if (place / "__init__.py").is_file():
+                yield name, place / "__init__.py"
+            elif place.with_suffix(".py").is_file():
+                yield name, place.with_suffix(".py")
+                return
+            if not place.is_dir() or not rest:
+                return
+            part = rest.pop(0)
+            if not (place / part).is_dir() and not (place / f"{part}.py").is_file():
+                yield from self._stub_files(place / "__init__.pyi", name, part, rest)
+                return
+            name, place = f"{name}.{part}", place / part
+
+    def _stub_files(self, stub: Path, package: str, name: str, rest: list[str]) -> Iterator[tuple[str, Path]]:
+        """The same for `name` of a lazily loaded package, or for all its names if `name` is `*`."""
+        for public, target in _stub_imports(stub.read_text("utf-8")) if stub.is_file() else ():
+            if name in ("*", public) and target != name:
+                yield from self.files(".".join((package, target, *rest)))
+
+
+@functools.cache
+def _stub_imports(text: str) -> tuple[tuple[str, str], ...]:
+    """(public name, dotted name below the package) for every import of the `__init__.pyi` of a package."""
+    imports = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
+    return tuple(
+        (alias.asname or alias.name, ".".join(filter(None, (node.module, alias.name))))
+        for node in imports
+        for alias in node.names
+    )
+
+
+@functools.cache
+def _dotted_names(text: str, module: str, is_package: bool) -> frozenset[str]:
+    """The full dotted names that the text of `module` imports or reaches through what it imported."""
+    tree = ast.parse(text)
+    package = module.split(".")[: None if is_package else -1]
+    bound: dict[str, set[str]] = {}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        for dotted, alias in _imports(node, package):
+            found.add(dotted)
+            bound.setdefault(alias, set()).add(dotted if alias != dotted.split(".")[0] else alias)
+    for alias, rest in _uses(tree):
+        found |= {f"{dotted}.{rest}" for dotted in bound.get(alias, ())}
+    return frozenset(found)
+
+
+def _imports(node: ast.AST, package: list[str]) -> Iterator[tuple[str, str]]:
+    """(dotted name, the name it is bound to here) for each name of an import statement."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield alias.name, alias.asname or alias.name.split(".")[0]
+    elif isinstance(node, ast.ImportFrom):
+        above = package[: len(package) - node.level + 1] if node.level else []
+        base = [*above, *filter(None, [node.module])]
+        for alias in node.names:
+            yield ".".join((*base, alias.name)), alias.asname or alias.name
+
+
+def _uses(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(name, what follows it) for each use of a bare name: `x.y` follows in `a.x.y`, and `*` in a lone `a`."""
+    inner: set[ast.AST] = set()
+    for node in ast.walk(tree):  # from the outside in, so that a.x.y is met before a.x
+        chain: list[str] = []
+        base = node
+        while isinstance(base, ast.Attribute) and base not in inner:
+            inner.add(base)
+            chain.insert(0, base.attr)
+            base = base.value
+        if isinstance(base, ast.Name) and base not in inner:
+            inner.add(base)
+            yield base.id, ".".join(chain) or "*"
