@@ -16,6 +16,7 @@ Reference: F. Innocenti, arXiv 2510.23323; parameterisations: arXiv 2505.13124, 
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby, pairwise
 from typing import Any, Literal, TypeVar, overload
 
@@ -476,26 +477,32 @@ def _weights(
     if initialisation not in ("gaussian", "uniform", "orthogonal"):
         raise ValueError(f"initialisation is {initialisation!r}, expected 'gaussian', 'uniform' or 'orthogonal'")
     double_array(1.0, "weights")  # refuses to draw them in single precision
-    key = jax.random.key(seed)
-    runs: list[Array] = []
-    start = 1
-    for (fan_in, fan_out), run in groupby(pairwise(widths)):
+    runs = _drawn(jnp.asarray(seed), tuple(pairwise(widths)), initialisation)
+    if variance is None:
+        return Layers(runs)
+    fans = [1 if initialisation == "orthogonal" else run.shape[2] for run in runs]
+    return Layers(tuple(run * jnp.sqrt(variance / fan) for run, fan in zip(runs, fans, strict=True)))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _drawn(seed: Array, shapes: tuple[tuple[int, int], ...], initialisation: Initialisation) -> tuple[Array, ...]:
+    """Matrices with independent entries of mean 0 and variance 1, or orthonormal rows or columns, in stacks.
+
+    One layer at a time: memory for the random bits of one layer, not of all.
+    """
+    draws: dict[str, Callable[[Array, tuple[int, int]], Array]] = {
+        "gaussian": jax.random.normal,
+        "uniform": partial(jax.random.uniform, minval=-np.sqrt(3), maxval=np.sqrt(3)),
+        "orthogonal": lambda key, shape: jax.random.orthogonal(key, shape[0], m=shape[1]),
+    }
+    draw = draws[initialisation]
+    key, start, runs = jax.random.key(seed), 1, []
+    for (fan_in, fan_out), run in groupby(shapes):
         stop = start + len(list(run))
-        keys = jax.vmap(lambda l: jax.random.fold_in(key, l))(jnp.arange(start, stop))
-        spread = 1.0 if variance is None else jnp.sqrt(variance / (1 if initialisation == "orthogonal" else fan_in))
-        runs.append(_drawn(keys, (fan_out, fan_in), initialisation) * spread)
+        layer = partial(lambda shape, l: draw(jax.random.fold_in(key, l), shape), (fan_out, fan_in))
+        runs.append(jax.lax.map(layer, jnp.arange(start, stop)))
         start = stop
-    return Layers(tuple(runs))
-
-
-def _drawn(keys: Array, shape: tuple[int, int], initialisation: Initialisation) -> Float[Array, "layers out in"]:
-    """Matrices with independent entries of mean 0 and variance 1, or orthonormal rows or columns."""
-    draw = {
-        "gaussian": lambda key: jax.random.normal(key, shape),
-        "uniform": lambda key: jax.random.uniform(key, shape, minval=-np.sqrt(3), maxval=np.sqrt(3)),
-        "orthogonal": lambda key: jax.random.orthogonal(key, shape[0], m=shape[1]),
-    }[initialisation]
-    return jax.lax.map(draw, keys)  # one at a time: memory for one layer's random bits, not for all
+    return tuple(runs)
 
 
 def _check_widths(widths: Sequence[int], skips: bool) -> None:
