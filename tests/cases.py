@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 import pctheory
+
+# Widths of three consecutive layers, for proofs at concrete sizes: distinct, so that a slip in a shape shows, and
+# equal, so that a transpose can be confused.
+SIZES = (2, 3, 5)
+EQUAL_SIZES = (3, 3, 3)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,14 @@ class Case:
             array(self.x),
             array(self.y),
         )
+
+
+Formula: TypeAlias = Callable[[Case], Any]  # what is asserted of a case: the same for every kind of number
+
+
+def at_unit_precision(given: Case) -> Case:
+    """The same case with all precisions 1."""
+    return replace(given, precisions=given.precisions**0)
 
 
 def case(
@@ -131,10 +144,8 @@ CASES = list(_named())
 
 # A handful of shapes, for what compiles anew for each: every option, a zero and a rank-deficient layer among them.
 FEW = [
-    made
-    for made in CASES
-    if made.name
-    in (
+    next(made for made in CASES if made.name == name)
+    for name in (
         "one hidden layer",
         "scalar chain, depth 4",
         "unequal widths",

@@ -3,7 +3,7 @@
 They take a `Case` of floats or, through `Case.converted`, of fractions or mpmath numbers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +41,16 @@ def pivots(a: np.ndarray) -> list[float]:
         for i in range(k + 1, len(a)):
             rows[i] = rows[i] - rows[i, k] / rows[k, k] * rows[k]
     return found
+
+
+def second_differences(function: Callable[[np.ndarray], float], start: np.ndarray) -> np.ndarray:
+    """Mixed second differences with steps of 1 from a vector: for a quadratic function its Hessian."""
+    steps = np.eye(len(start), dtype=int)
+    origin, moved = function(start), [function(start + d) for d in steps]
+    rows = range(len(start))
+    return np.array(
+        [[function(start + steps[i] + steps[j]) - moved[i] - moved[j] + origin for j in rows] for i in rows]
+    )
 
 
 def flat(arrays: Iterable[np.ndarray]) -> np.ndarray:
@@ -117,6 +127,12 @@ def equilibrium(case: "Case") -> list[np.ndarray]:
     if not len(hessian):
         return []
     return np.split(solve(hessian, b.T).T, np.cumsum(case.widths[1:-2]), axis=1)
+
+
+def residual_is_unseen(case: "Case") -> bool:
+    """Whether P_l^T r = 0 for every example and every l < L: no hidden layer feels a pull."""
+    r = residual(case)
+    return not any(np.any(r @ p) for p in output_maps(case)[:-1])
 
 
 def output_maps(case: "Case") -> list[np.ndarray]:
