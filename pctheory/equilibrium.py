@@ -9,8 +9,8 @@ Minimising the energy over the hidden activities, with x and y clamped, gives (r
     z_l = A_l z_{l-1} + c_l + e_l             the equilibrium
     dF*/dW_l = -a_l pi_l mean(e_l z_{l-1}^T)  its gradient (the envelope theorem)
 
-Method: the triangular factor R of S = R^T R comes from a QR factorisation of the stacked P_l^T / sqrt(pi_l), so
-the relative error of F* is of the order eps sqrt(cond S), not eps cond S. Proof at every depth: `pctheory derive`.
+Method: the triangular factor R of S = R^T R is that of a QR factorisation of the stacked P_l^T / sqrt(pi_l), brought
+up to date layer by layer; so the relative error of F* is of the order eps sqrt(cond S), not eps cond S. Proof at every depth: `pctheory derive`.
 Reference: arXiv 2408.11979 (unit precision, no biases); the general form and the method are ours.
 """
 
@@ -47,7 +47,7 @@ def rescaling(net: LinearPCN) -> Float[Array, "d_y d_y"]:
     r"""S = sum_l P_l P_l^T / pi_l, symmetric, S >= I / pi_L. It does not depend on W_1, x or y.
 
     Source: saddles-2024/equilibrated-energy. Twin: the recursion S_l = I/pi_l + A_l S_{l-1} A_l^T.
-    Cost: one backward pass of d_y rows and a QR factorisation of (N_1 + .. + N_L) x d_y.
+    Cost: one backward pass of d_y rows, and a QR factorisation of (d_y + N_l) x d_y for each layer.
     """
     factor = rescaling_factor(net)
     return finite_result("rescaling", factor.T @ factor)
@@ -77,7 +77,7 @@ def equilibrium(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Equilibrium:
     Source: saddles-2024/equilibrium-errors. Twin: solve with the dense activity Hessian.
     Cost: one backward pass of d_y rows, one forward pass of the batch.
     """
-    return finite_result("equilibrium", _equilibrium_and_gradient(net, *net.batch(x, y))[0])
+    return finite_result("equilibrium", _equilibrium(net, *net.batch(x, y)))
 
 
 def equilibrated_gradient(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Layers:
@@ -192,9 +192,13 @@ def _output_maps(net: LinearPCN) -> tuple[Layers, Float[Array, "d_y d_x"]]:
 
 
 def _factor(net: LinearPCN, maps: Layers) -> Float[Array, "d_y d_y"]:
-    weighted = [p / jnp.sqrt(run.precision)[:, None, None] for run, p in zip(net.runs, maps.runs, strict=True)]
-    rows = [jnp.swapaxes(p, 1, 2).reshape(-1, p.shape[1]) for p in weighted]
-    return jnp.linalg.qr(jnp.concatenate(rows), mode="r")
+    """R by one update per layer: a single tall QR makes LAPACK start threads that stall whenever a core is busy."""
+    d_y = net.widths[-1]
+
+    def step(r: Array, layer: Layer, p: Array) -> tuple[Array, None]:
+        return jnp.linalg.qr(jnp.concatenate([r, p.T / jnp.sqrt(layer.precision)]), mode="r"), None
+
+    return scan_layers(net.runs, step, jnp.zeros((d_y, d_y)), maps, reverse=True)[0]
 
 
 def _residual(net: LinearPCN, maps: Layers, p_0: Array, x: Array, y: Array) -> Float[Array, "batch d_y"]:
@@ -233,6 +237,10 @@ def _equilibrium_and_gradient(net: LinearPCN, x: Array, y: Array) -> tuple[Equil
     _, (activities, errors, gradient) = scan_layers(net.runs, step, x, maps)
     energy = jnp.sum(whitened**2) / (2 * len(x))
     return Equilibrium(activities.without_last(), errors, energy), gradient
+
+
+# the gradient, as large as the weights, is left out of the compiled code
+_equilibrium = jax.jit(lambda net, x, y: _equilibrium_and_gradient(net, x, y)[0])
 
 
 def _needs_hidden_layers(net: LinearPCN, name: str) -> None:
