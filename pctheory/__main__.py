@@ -1,0 +1,342 @@
+"""The command line: `pctheory list`, `check`, `derive`, `figure` and `reproduce`.
+
+Claims and figures are found by folder (`--root`, default: the current directory). Heavy imports stand inside the
+commands, so that `--help` and `list` answer at once.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pctheory
+
+if TYPE_CHECKING:
+    from .claims import Claim, Verdict
+    from .figures import Event
+
+PRESETS = ("quick", "default", "paper")
+DEFAULT_OUT = Path("figures/output")
+# What `derive` offers: the name on the command line and the function of pctheory.induction.
+THEOREMS = {
+    "rescaling": "rescaling_theorem",
+    "rescaling-sum": "rescaling_sum",
+    "errors": "equilibrium_errors",
+    "envelope": "envelope",
+    "activity-hessian": "activity_hessian_factorisation",
+    "determinant": "determinant",
+    "energy-below-loss": "energy_below_loss",
+    "error-hessian": "error_hessian",
+    "posterior": "posterior",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if all is well, 1 if a claim or figure fails, 2 for bad input, 130 after Ctrl-C."""
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.command(given))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing stdout does not complain
+        return 1
+    except (ValueError, TypeError, ArithmeticError, MemoryError, OSError, ImportError) as error:
+        print(f"pctheory: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "pctheory: interrupted; what is done is kept, and the same command goes on from there", file=sys.stderr
+        )
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pctheory", description="Theory of linear predictive-coding networks: claims checked, figures drawn."
+    )
+    parser.add_argument("--version", action="version", version=f"pctheory {pctheory.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        made.set_defaults(command=run)
+        return made
+
+    listing = command("list", _list, "list every claim and figure")
+    check = command("check", _check, "check claims; exit 1 if one fails")
+    check.add_argument("keys", nargs="*", metavar="KEY", help="claims to check, with all they use (default: all)")
+    check.add_argument("--paper", metavar="P", help="only the claims of this paper, for example saddles-2024")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts with all evidence to FILE")
+    derive = command(
+        "derive", _derive, "print proofs at every depth, and the explicit derivation for scalar chains"
+    )
+    derive.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(THEOREMS)}, chain (default: rescaling chain)"
+    )
+    derive.add_argument("--depth", type=int, default=3, help="weight layers of the scalar chain (default: 3)")
+    derive.add_argument("--dimensions", type=int, nargs=3, metavar="N", help="concrete widths instead of symbols")
+    derive.add_argument("--latex", action="store_true", help="LaTeX instead of text")
+    figure = command("figure", _figure, "draw figures; exit 1 if one fails")
+    figure.add_argument("keys", nargs="*", metavar="KEY", help="figures to draw (default: all)")
+    reproduce = command("reproduce", _reproduce, "check every claim and draw every figure")
+    for made in (figure, reproduce):
+        made.add_argument("--preset", default="default", help=f"{', '.join(PRESETS)} (default: default)")
+        made.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"(default: {DEFAULT_OUT})")
+        made.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with MNIST and the like")
+        made.add_argument(
+            "--jobs", type=int, default=_cores(), metavar="N", help="processes (default: one per core)"
+        )
+        made.add_argument("--recompute", action="store_true", help="ignore what is cached")
+    for made in (listing, check, figure, reproduce):
+        made.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the checkout (default: here)")
+    return parser
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _list(given: argparse.Namespace) -> int:
+    from .claims import claim_index
+    from .figures.index import figure_index
+
+    claims, figures = claim_index(given.root), figure_index(given.root)
+    width = max((len(key) for key in [*(c["key"] for c in claims), *(f.key for f in figures)]), default=0)
+    print(f"{len(claims)} claims")
+    for claim in claims:
+        print(f"  {claim['key']:{width}}  {claim['attribution']:13}  {claim['file']}")
+    print(f"\n{len(figures)} figures")
+    for figure in figures:
+        print(f"  {figure.key:{width}}  {figure.source:13}  {figure.title}")
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    from .claims import collect_claims
+
+    claims = collect_claims(given.root)
+    if given.json is not None:
+        _require_writable_parent(given.json)
+    verdicts = _verdicts(_chosen(claims, given.keys, given.paper))
+    if given.json is not None:
+        _write_json(given.json, verdicts)
+    return _judgement(verdicts)
+
+
+def _chosen(claims: Mapping[str, "Claim"], keys: Sequence[str], paper: str | None) -> dict[str, "Claim"]:
+    """The claims with these keys, or of this paper, or all; and whatever they use."""
+    papers = sorted({claim.paper for claim in claims.values()})
+    if paper is not None and paper not in papers:
+        raise ValueError(f"--paper: no claims of {paper!r}; there are {', '.join(papers)}")
+    for key in keys:
+        if key not in claims:
+            near = difflib.get_close_matches(key, claims, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else "`pctheory list` shows them all"
+            raise ValueError(f"KEY: no claim {key!r}; {hint}")
+    wanted = [key for key in keys or claims if paper is None or claims[key].paper == paper]
+    if not wanted:
+        raise ValueError(f"KEY: none of the claims named is of {paper}")
+    chosen: dict[str, Claim] = {}
+    while wanted:
+        key = wanted.pop()
+        chosen[key] = claims[key]
+        wanted += [used for used in claims[key].uses if used not in chosen]
+    return dict(sorted(chosen.items()))
+
+
+def _verdicts(claims: Mapping[str, "Claim"]) -> list["Verdict"]:
+    from .claims import effective_statuses, verdict
+
+    pctheory.enable_x64()
+    found = {key: verdict(claims[key]) for key in _tracked(claims, "checking claims")}
+    effective = effective_statuses({k: v.own for k, v in found.items()}, {k: c.uses for k, c in claims.items()})
+    return [dataclasses.replace(made, effective=effective[key]) for key, made in found.items()]
+
+
+def _tracked(keys: Iterable[str], what: str) -> Iterator[str]:
+    """The keys one by one, with progress on stderr: a bar on a terminal, a line each elsewhere."""
+    from rich.console import Console
+    from rich.progress import track
+
+    listed, console = list(keys), Console(stderr=True)
+    if console.is_terminal:
+        yield from track(listed, description=what, console=console, transient=True)
+        return
+    for i, key in enumerate(listed, start=1):
+        print(f"[{i}/{len(listed)}] {key}", file=sys.stderr, flush=True)
+        yield key
+
+
+def _judgement(verdicts: Sequence["Verdict"]) -> int:
+    """Print the table and what failed; the exit status."""
+    width = max(len(v.claim.key) for v in verdicts)
+    print(f"{'claim':{width}}  status    effective  evidence                  cases  worst error  twins     time")
+    for v in verdicts:
+        kinds = ", ".join(dict.fromkeys(e.kind for e in v.evidence)) or "none"
+        worst = "-" if v.worst is None else f"{v.worst:.1e}"
+        twins = f"{sum(t.rejected for t in v.false_twins)}/{len(v.false_twins)}"
+        print(
+            f"{v.claim.key:{width}}  {v.own:8}  {v.effective:9}  {kinds:24}  {v.cases:5}  {worst:>11}  "
+            f"{twins:>5}  {v.seconds:6.1f} s"
+        )
+    failed = [v for v in verdicts if v.own == "failed"]
+    for v in failed:
+        for problem in v.problems:
+            print(f"{v.claim.key}: {problem}", file=sys.stderr)
+        if v.error:
+            print(v.error, file=sys.stderr)
+    counts = ", ".join(
+        f"{sum(v.own == s for v in verdicts)} {s}" for s in dict.fromkeys(sorted(v.own for v in verdicts))
+    )
+    print(f"{len(verdicts)} claims: {counts}; twins = false twins rejected")
+    return 1 if failed else 0
+
+
+def _write_json(path: Path, verdicts: Sequence["Verdict"]) -> None:
+    from .figures.plan import COMPUTING, versions
+
+    def plain(made: "Verdict") -> dict[str, Any]:
+        claim = {f.name: getattr(made.claim, f.name) for f in dataclasses.fields(made.claim) if f.name != "run"}
+        results = {
+            name: [dataclasses.asdict(item) for item in getattr(made, name)] for name in ("evidence", "false_twins")
+        }
+        return claim | {
+            "own": made.own,
+            "effective": made.effective,
+            **results,
+            "problems": made.problems,
+            "seconds": made.seconds,
+        }
+
+    ledger = {
+        "pctheory": pctheory.__version__,
+        "versions": versions(*COMPUTING),
+        "claims": [plain(v) for v in verdicts],
+    }
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        finite = json.loads(json.dumps(ledger), parse_constant=str)  # JSON has no NaN and no infinity
+        file.write(json.dumps(finite, indent=1, allow_nan=False) + "\n")
+    Path(file.name).replace(path)
+
+
+def _require_writable_parent(path: Path) -> None:
+    if path.is_dir():
+        raise ValueError(f"--json: {path} is a folder; name a file")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"--json: cannot write in {path.parent}: {error.strerror}; choose another folder"
+        ) from error
+
+
+def _derive(given: argparse.Namespace) -> int:
+    from . import induction
+
+    for name in given.names:
+        if name not in (*THEOREMS, "chain"):
+            raise ValueError(f"NAME: no derivation {name!r}; there are {', '.join(THEOREMS)}, chain")
+    if given.dimensions and (min(given.dimensions) < 1 or len(set(given.dimensions)) < 3):
+        raise ValueError(f"--dimensions: got {given.dimensions}, expected three different positive widths")
+    options = {"dimensions": tuple(given.dimensions)} if given.dimensions else {}
+    for name in given.names or ("rescaling", "chain"):
+        if name == "chain":
+            certificate: Any = induction.scalar_chain(given.depth)
+        else:
+            certificate = getattr(induction, THEOREMS[name])(**options)
+        print(certificate.latex() if given.latex else certificate.text())
+        print()
+    return 0
+
+
+def _figure(given: argparse.Namespace) -> int:
+    from .figures import collect_figures, run_figures, selected
+
+    figures = selected(collect_figures(given.root), given.keys)
+    with _FigureProgress() as progress:
+        result = run_figures(
+            figures,
+            given.preset,
+            given.out,
+            data_dir=given.data_dir,
+            jobs=given.jobs,
+            recompute=given.recompute,
+            initializer=pctheory.enable_x64,
+            on_progress=progress.told,
+        )
+    for failure in result.failures:
+        print(f"{failure.figure} {failure.unit or ''}: {failure.error}\n{failure.traceback}", file=sys.stderr)
+    for key, files in result.drawn.items():
+        print(f"{key}: {files[0].parent / files[0].stem}.{{{','.join(sorted(f.suffix[1:] for f in files))}}}")
+    units = f"{result.computed} units computed, {result.cached} cached"
+    print(f"{len(result.drawn)} of {len(figures)} figures drawn, {units}")
+    return 0 if result.ok else 1
+
+
+class _FigureProgress:
+    """What a run of figures tells, on stderr: a bar on a terminal, a line an event elsewhere."""
+
+    def __enter__(self) -> "_FigureProgress":
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._console = Console(stderr=True)
+        self._bar = Progress(console=self._console, transient=True) if self._console.is_terminal else None
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("figures", total=None)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def told(self, event: "Event") -> None:
+        """Show one event."""
+        from .figures import FigureDrawn, FigureFailed, UnitDamaged, UnitDone, UnitFailed, UnitStarted
+
+        if isinstance(event, FigureDrawn | FigureFailed):
+            line = f"{event.figure}: {'drawn' if isinstance(event, FigureDrawn) else 'FAILED'}"
+        else:
+            line = f"[{event.finished}/{event.total}] {event.figure} {event.unit}"
+            if isinstance(event, UnitDamaged):
+                line += f": cache entry {event.path.name} is damaged ({event.reason}); computing it again"
+            elif isinstance(event, UnitFailed):
+                line += ": FAILED"
+            elif isinstance(event, UnitDone):
+                line += f": {event.seconds:.1f} s"
+            else:
+                line += ": started" if isinstance(event, UnitStarted) else ": cached"
+            if self._bar is not None:
+                self._bar.update(self._task, completed=event.finished, total=event.total, description=event.figure)
+        if self._bar is None:
+            print(line, file=sys.stderr, flush=True)
+        elif "FAILED" in line or "damaged" in line:
+            self._console.print(line)
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    from .claims import collect_claims
+    from .figures import collect_figures
+    from .figures.cache import writable_folder
+
+    claims, figures = collect_claims(given.root), collect_figures(given.root)
+    for figure in figures.values():
+        figure.parameters(given.preset)
+    ledger = writable_folder(given.out) / "claims.json"
+    verdicts = _verdicts(claims)
+    _write_json(ledger, verdicts)
+    claims_status = _judgement(verdicts)
+    print()
+    figures_status = _figure(argparse.Namespace(**vars(given), keys=[]))
+    print(f"verdicts with all evidence: {ledger}")
+    return max(claims_status, figures_status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
