@@ -39,6 +39,34 @@ from .equilibrium import (
     rescaling_log_determinant as rescaling_log_determinant,
 )
 
+# Curvature: Hessians in all weights, and their spectra
+from .curvature import (
+    ExtremeEigenpairs as ExtremeEigenpairs,
+    SpectralDensity as SpectralDensity,
+    StructuredHessian as StructuredHessian,
+    equilibrated_hessian_at_origin as equilibrated_hessian_at_origin,
+    equilibrated_hessian_at_zero_rank as equilibrated_hessian_at_zero_rank,
+    extreme_eigenpairs as extreme_eigenpairs,
+    loss_hessian_at_origin as loss_hessian_at_origin,
+    loss_hessian_at_zero_rank as loss_hessian_at_zero_rank,
+    net_at as net_at,
+    spectral_density as spectral_density,
+    weight_gradient as weight_gradient,
+    weight_hessian_blocks as weight_hessian_blocks,
+    weight_hessian_dense as weight_hessian_dense,
+    weight_hessian_operator as weight_hessian_operator,
+    weight_vector as weight_vector,
+)
+
+# Descent and flow on weights and activities
+from .dynamics import (
+    InferenceFlow as InferenceFlow,
+    inference_descent as inference_descent,
+    inference_flow as inference_flow,
+    weight_descent as weight_descent,
+    weight_descent_by_rule as weight_descent_by_rule,
+)
+
 # Data
 from .datasets import (
     DATASETS as DATASETS,

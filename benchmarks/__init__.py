@@ -1,0 +1,1 @@
+"""Speed, scaling and memory of pctheory beside backpropagation and the dense route: `python -m benchmarks`."""

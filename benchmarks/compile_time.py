@@ -1,0 +1,47 @@
+"""Time to compile one exact step of a deep network, against a shallow one."""
+
+import time
+from functools import partial
+
+import jax
+import numpy as np
+
+import pctheory
+
+from .exact_step import problem
+from .measure import Case, Goal, Row, Times, milliseconds, quartiles
+
+
+def cases(*, quick: bool) -> list[Case]:
+    if quick:
+        return [Case(in_depth, (8, 4, 16), {"rounds": 1})]
+    return [Case(in_depth, (64, 16, 1024))]
+
+
+def in_depth(width: int, shallow: int, deep: int, *, rounds: int = 7) -> list[Row]:
+    jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
+    shapes = {depth: jax.eval_shape(partial(problem, width, depth, 64, 10)) for depth in (shallow, deep)}
+    samples: dict[int, list[float]] = {shallow: [], deep: []}
+    for turn in range(rounds + 1):
+        for depth in (shallow, deep) if turn % 2 else (deep, shallow):
+            samples[depth].append(compilation(*shapes[depth]))
+    times: dict[int, Times] = {depth: np.asarray(taken[1:]) for depth, taken in samples.items()}  # first: warm-up
+    low, ratio, high = quartiles(times[deep] / times[shallow])
+    return [
+        Row(
+            f"compile time, N {width}, L {deep}",
+            f"time / that at L {shallow}",
+            ratio,
+            spread=(low, high),
+            goal=Goal("at most", 2.0),
+            details=milliseconds({f"L {depth}": taken for depth, taken in times.items()}),
+        )
+    ]
+
+
+def compilation(*shapes: object) -> float:
+    """Seconds to trace, lower and compile an exact step with nothing cached."""
+    jax.clear_caches()  # type: ignore[no-untyped-call]
+    start = time.perf_counter()
+    jax.jit(pctheory.equilibrium_and_gradient).lower(*shapes).compile()
+    return time.perf_counter() - start

@@ -1,0 +1,113 @@
+"""Weight Hessians: a product beside a gradient, the spectrum at the origin, the extreme curvatures elsewhere.
+
+Gradient and product both give all weights as one vector; the product goes through the SciPy operator, checks
+included. Eigenvalues are those of the equilibrated energy: at the origin in closed form, without compiling
+anything; at a random network (standard parameterisation) matrix-free, compiling included.
+"""
+
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import pctheory
+from pctheory import LinearPCN
+
+from .measure import Case, Goal, Row, alternating, milliseconds, quartiles
+from .memory import peak
+
+OBJECTIVES = {"loss": pctheory.loss, "F*": pctheory.equilibrated_energy}
+MILLION = (784, 500, 500, 500, 500, 10)
+BATCH = 64
+
+
+def cases(*, quick: bool) -> list[Case]:
+    small = (6, 5, 5, 3)
+    if quick:
+        return [
+            Case(product, (small,), {"rounds": 3}),
+            Case(spectrum_at_origin, (small,)),
+            Case(extreme_eigenvalues, (small,)),
+        ]
+    return [
+        *(Case(product, (widths,)) for widths in (MILLION, (128,) * 9 + (10,), (32,) * 65 + (10,))),
+        Case(spectrum_at_origin, (MILLION,)),
+        Case(extreme_eigenvalues, (MILLION,)),
+    ]
+
+
+def network(widths: tuple[int, ...]) -> tuple[LinearPCN, Array, Array]:
+    """A random network of these widths with random data."""
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((BATCH, widths[0])), random.standard_normal((BATCH, widths[-1]))
+    return pctheory.standard(widths, seed=0), jnp.asarray(x), jnp.asarray(y)
+
+
+def product(widths: tuple[int, ...], *, rounds: int = 11) -> list[Row]:
+    net, x, y = network(widths)
+    vector = np.random.default_rng(1).standard_normal(pctheory.weight_vector(net).size)
+    rows = []
+    for name, objective in OBJECTIVES.items():
+        gradient = jax.jit(partial(pctheory.weight_gradient, objective))
+        operator = pctheory.weight_hessian_operator(objective, net, x, y)
+        calls = {"gradient": partial(gradient, net, x, y), "product": partial(operator.matvec, vector)}
+        times = alternating(calls, rounds)
+        low, ratio, high = quartiles(times["product"] / times["gradient"])
+        rows.append(
+            Row(
+                f"Hessian-vector product of {name}, {sizes(widths)}",
+                "time / gradient",
+                ratio,
+                spread=(low, high),
+                goal=Goal("at most", 5.0),
+                details=milliseconds(times),
+            )
+        )
+    return rows
+
+
+def spectrum_at_origin(widths: tuple[int, ...]) -> list[Row]:
+    net, x, y = network(widths)
+    start = time.perf_counter()
+    values, multiplicities = pctheory.equilibrated_hessian_at_origin(net, x, y).eigenvalues()
+    elapsed = time.perf_counter() - start
+    return [
+        Row(
+            f"spectrum of F* at the origin, {sizes(widths)}",
+            "time",
+            elapsed,
+            "s",
+            goal=Goal("at most", 1.0),
+            details={"distinct eigenvalues": len(values), "eigenvalues": int(multiplicities.sum())},
+        )
+    ]
+
+
+def extreme_eigenvalues(widths: tuple[int, ...]) -> list[Row]:
+    net, x, y = network(widths)
+    before = peak()
+    start = time.perf_counter()
+    operator = pctheory.weight_hessian_operator(pctheory.equilibrated_energy, net, x, y)
+    found = pctheory.extreme_eigenpairs(operator)
+    elapsed = time.perf_counter() - start
+    if not found.converged:
+        raise RuntimeError(f"residuals {found.residuals.ravel()} exceed the tolerance")
+    details = {
+        "smallest": found.smallest,
+        "largest": found.largest,
+        "largest residual": float(found.residuals.max()),
+        "peak memory before (GiB)": before,
+        "peak memory (GiB)": peak(),
+    }
+    name = f"smallest and largest eigenvalue of F*, {sizes(widths)}"
+    return [Row(name, "time", elapsed, "s", goal=Goal("at most", 120.0), details=details)]
+
+
+def sizes(widths: tuple[int, ...]) -> str:
+    """The widths, batch and number of weights, for a row's name."""
+    inner = f"{len(widths) - 2} x {widths[1]}" if len(set(widths[1:-1])) == 1 else "-".join(map(str, widths[1:-1]))
+    weights = sum(n * m for n, m in zip(widths[1:], widths[:-1], strict=True))
+    return f"{widths[0]}-({inner})-{widths[-1]}, batch {BATCH}, {weights:,} weights"

@@ -1,0 +1,183 @@
+r"""The Hessian of any objective of a network in all its weights: dense, matrix-free, by layer.
+
+An objective is any `objective(net, x, y) -> number`: `loss`, `equilibrated_energy`, or one's own in JAX. Weights
+are one vector, layer by layer in order 1..L, each W_l row by row:  concatenate([W_1.ravel(), .., W_L.ravel()]).
+
+Method: the gradient is linearised once; a product is its derivative along a direction. The gradient of
+`equilibrated_energy` is taken in closed form (`equilibrated_gradient`).
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+from scipy.sparse.linalg import LinearOperator
+
+from ..equilibrium import equilibrated_energy, equilibrated_gradient
+from ..network import Layers, LinearPCN, double_array, finite_result, is_concrete, refuse_too_large
+
+Objective = Callable[[LinearPCN, Array, Array], Array]
+TangentMap = Callable[[Layers], Layers]
+Batch = tuple[Float[Array, "batch d_x"], Float[Array, "batch d_y"]]
+
+COLUMNS_AT_ONCE = 2**22  # numbers in one chunk of the dense Hessian: 32 MiB, small beside what it is part of
+
+
+def weight_vector(net: LinearPCN) -> Float[Array, " weights"]:
+    """All weights as one vector, layer by layer, each W_l row by row. `net_at` undoes it."""
+    return _ravelled(net.weights)
+
+
+def net_at(net: LinearPCN, vector: ArrayLike) -> LinearPCN:
+    """The network with the weights of `vector`, ordered as in `weight_vector`, and all else as in `net`.
+
+    Raises ValueError for a vector of another length. Works under `jit`, `vmap` and `grad`.
+    """
+    vector = double_array(vector, "vector", ndim=1)
+    if vector.shape != (_size(net),):
+        raise ValueError(
+            f"vector has shape {vector.shape}, expected ({_size(net)},): one number per weight, "
+            "ordered as in weight_vector"
+        )
+    return net.with_weights(_split(net, vector))
+
+
+def weight_gradient(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Float[Array, " weights"]:
+    """d objective / d weights as one vector, ordered as in `weight_vector`; in closed form for F*.
+
+    Raises ValueError for an objective that is no number, FloatingPointError for one that is not finite.
+    """
+    batch = _checked_batch(objective, net, x, y)
+    return finite_result("weight_gradient", _weight_gradient(objective, net, batch))
+
+
+def weight_hessian_dense(
+    objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike
+) -> Float[Array, "weights weights"]:
+    r"""d^2 objective / d weights^2, ordered as in `weight_vector`, symmetric to rounding.
+
+    Raises MemoryError, before allocating, where the matrix exceeds the machine's memory; ValueError for an
+    objective that is no number, FloatingPointError for one that is not finite.
+    Twin: `jax.hessian` of the objective written out in plain products. Cost: one product a weight, in chunks.
+    """
+    size = _size(net)
+    refuse_too_large("weight_hessian_dense", size, "use weight_hessian_operator with extreme_eigenpairs")
+    batch = _checked_batch(objective, net, x, y)
+    chunk = int(np.clip(COLUMNS_AT_ONCE // size, 1, size))
+    return finite_result("weight_hessian_dense", _weight_hessian_dense(objective, net, batch, chunk))
+
+
+def weight_hessian_operator(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike) -> LinearOperator:
+    """The Hessian as `v -> H v`, without forming it; a symmetric SciPy operator of real vectors.
+
+    Raises as `weight_hessian_dense`, save MemoryError; a product raises for vectors that are not finite.
+    Twin: `weight_hessian_dense`. Cost: a product is below five gradients (`benchmarks curvature`).
+    """
+    tangent_map = _linearised_gradient(objective, net, _checked_batch(objective, net, x, y))
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        image = _weight_hessian_product(net, tangent_map, double_array(np.ravel(vector), "vector"))
+        return np.asarray(finite_result("weight_hessian_operator", image))
+
+    size = _size(net)
+    return LinearOperator((size, size), matvec=product, rmatvec=product, dtype=np.float64)
+
+
+def weight_hessian_blocks(
+    objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike
+) -> list[list[Float[Array, "rows columns"]]]:
+    """The Hessian by layer: `blocks[k - 1][l - 1]` has the entries of W_k in rows, of W_l in columns.
+
+    Raises and cost: as `weight_hessian_dense`.
+    """
+    return _blocks(net, weight_hessian_dense(objective, net, x, y))
+
+
+def _size(net: LinearPCN) -> int:
+    return sum(int(run.size) for run in net.weights.runs)
+
+
+def _ravelled(weights: Layers) -> Float[Array, " weights"]:
+    return jnp.concatenate([run.reshape(-1) for run in weights.runs])
+
+
+def _split(net: LinearPCN, vector: Float[Array, " weights"]) -> Layers:
+    """`vector` in the shapes of the weights."""
+    stops = np.cumsum([0, *(run.size for run in net.weights.runs)]).tolist()
+    parts = zip(pairwise(stops), net.weights.runs, strict=True)
+    return Layers(tuple(vector[i:j].reshape(run.shape) for (i, j), run in parts))
+
+
+@jax.jit
+def _blocks(net: LinearPCN, dense: Float[Array, "weights weights"]) -> list[list[Float[Array, "rows columns"]]]:
+    stops = np.cumsum([0, *(rows * columns for rows, columns in net.weights.shapes)]).tolist()
+    layers = list(pairwise(stops))
+    return [[dense[i:j, k:l] for k, l in layers] for i, j in layers]
+
+
+def _checked_batch(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Batch:
+    """The batch, once the objective is known to be a finite number there."""
+    batch = net.batch(x, y)
+    value = _value(objective, net, batch)
+    if value.shape != ():
+        raise ValueError(f"objective returns shape {value.shape}, expected a number; sum or average it")
+    if is_concrete(value) and not np.isfinite(value):
+        raise FloatingPointError(
+            f"objective is {value} at this network, expected a finite number; rescale weights or data"
+        )
+    return batch
+
+
+@eqx.filter_jit
+def _value(objective: Objective, net: LinearPCN, batch: Batch) -> Array:
+    return jnp.asarray(objective(net, *batch))
+
+
+def _layer_gradients(objective: Objective, net: LinearPCN, batch: Batch) -> Layers:
+    if objective is equilibrated_energy:
+        return equilibrated_gradient(net, *batch)
+    return jax.grad(lambda weights: objective(net.with_weights(weights), *batch))(net.weights)
+
+
+@eqx.filter_jit
+def _weight_gradient(objective: Objective, net: LinearPCN, batch: Batch) -> Float[Array, " weights"]:
+    return _ravelled(_layer_gradients(objective, net, batch))
+
+
+@eqx.filter_jit
+def _linearised_gradient(objective: Objective, net: LinearPCN, batch: Batch) -> TangentMap:
+    """The derivative of the gradient as a linear map, with all that does not depend on the direction kept."""
+
+    def gradient(weights: Layers) -> Layers:
+        return _layer_gradients(objective, net.with_weights(weights), batch)
+
+    return jax.linearize(gradient, net.weights)[1]
+
+
+@eqx.filter_jit
+def _weight_hessian_product(
+    net: LinearPCN, tangent_map: TangentMap, vector: Float[Array, " weights"]
+) -> Float[Array, " weights"]:
+    return _ravelled(tangent_map(_split(net, vector)))
+
+
+@eqx.filter_jit
+def _weight_hessian_dense(
+    objective: Objective, net: LinearPCN, batch: Batch, chunk: int
+) -> Float[Array, "weights weights"]:
+    size = _size(net)
+    tangent_map = _linearised_gradient(objective, net, batch)
+
+    def row(index: Array) -> Array:
+        return _weight_hessian_product(net, tangent_map, jnp.zeros(size).at[index].set(1.0))
+
+    def filled(i: Array, dense: Array) -> Array:
+        start = jnp.minimum(i * chunk, size - chunk)  # the last chunk overlaps the one before
+        rows = jax.vmap(row)(start + jnp.arange(chunk))
+        return jax.lax.dynamic_update_slice(dense, rows, (start, 0))
+
+    return jax.lax.fori_loop(0, -(-size // chunk), filled, jnp.zeros((size, size)))
