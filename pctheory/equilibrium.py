@@ -9,8 +9,9 @@ Minimising the energy over the hidden activities, with x and y clamped, gives (r
     z_l = A_l z_{l-1} + c_l + e_l             the equilibrium
     dF*/dW_l = -a_l pi_l mean(e_l z_{l-1}^T)  its gradient (the envelope theorem)
 
-Method: the triangular factor R of S = R^T R is that of a QR factorisation of the stacked P_l^T / sqrt(pi_l), brought
-up to date layer by layer; so the relative error of F* is of the order eps sqrt(cond S), not eps cond S. Proof at every depth: `pctheory derive`.
+Method: the triangular factor R of S = R^T R is that of a QR factorisation of the stacked P_l^T / sqrt(pi_l), kept
+up to date layer by layer; so the relative error of F* is of the order eps sqrt(cond S), not eps cond S.
+Proof at every depth: `pctheory derive`.
 Reference: arXiv 2408.11979 (unit precision, no biases); the general form and the method are ours.
 """
 
