@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# JAX multiplies with threads of its own; LAPACK's stall whenever a core is busy.
+export OPENBLAS_NUM_THREADS ?= 1
+
 .PHONY: help setup reproduce test soak bench lint types lock clean
 
 help:

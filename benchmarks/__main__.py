@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows += [replace(row, goal=None) if options.quick else row for row in _in_fresh_process(case)]
             except Exception as error:  # whatever a case dies of, the others are still worth having
                 failures.append(f"{case}: {type(error).__name__}: {error}")
-        console.print(f"{number}/{len(cases)} {case}: {time.perf_counter() - start:.1f} s", highlight=False)
+        console.print(
+            f"{number}/{len(cases)} {case}: {time.perf_counter() - start:.1f} s", highlight=False, soft_wrap=True
+        )
         _write(options.out, description, rows, failures)
     print(markdown(description, rows))
     for failure in failures:
@@ -90,7 +92,9 @@ def markdown(description: dict[str, Any], rows: Sequence[Row]) -> str:
     lines = [
         f"{description['cpu']}, {description['cores usable by this process']} cores, "
         f"{description['memory (GiB)']} GiB, {description['operating system']}, Python {description['python']}, "
-        f"jax {description['jax']}, numpy {description['numpy']}; float64.",
+        f"jax {description['jax']}, numpy {description['numpy']}; float64. "
+        f"Load average before the run: {description['load average before'][0]:.1f}; "
+        "on a busy machine threaded LAPACK stalls, which flatters whatever is compared with it.",
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "|" + "---|" * len(HEADINGS),

@@ -40,6 +40,7 @@ THEOREMS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if all is well, 1 if a claim or figure fails, 2 for bad input, 130 after Ctrl-C."""
     given = _parser().parse_args(arguments)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # JAX has threads of its own, LAPACK's stall beside them
     try:
         return int(given.command(given))
     except BrokenPipeError:
