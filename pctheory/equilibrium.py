@@ -24,6 +24,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .energy import Activities, _activity_gradient, _layer_energies, _prediction_errors
 from .network import (
+    Carry,
     Layer,
     Layers,
     LinearPCN,
@@ -69,7 +70,8 @@ def equilibrated_energy(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Float[Arr
 
     Source: saddles-2024/equilibrated-energy. Twin: solve with the dense activity Hessian. Cost: as `rescaling`.
     """
-    return finite_result("equilibrated_energy", _equilibrated_energy(net, *net.batch(x, y)))
+    value, loss_of_digits = _equilibrated_energy(net, *net.batch(x, y))
+    return _trustworthy("equilibrated_energy", value, loss_of_digits)
 
 
 def equilibrium(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Equilibrium:
@@ -78,7 +80,8 @@ def equilibrium(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Equilibrium:
     Source: saddles-2024/equilibrium-errors. Twin: solve with the dense activity Hessian.
     Cost: one backward pass of d_y rows, one forward pass of the batch.
     """
-    return finite_result("equilibrium", _equilibrium(net, *net.batch(x, y)))
+    found, missed = _equilibrium(net, *net.batch(x, y))
+    return _trustworthy("equilibrium", found, missed)
 
 
 def equilibrated_gradient(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Layers:
@@ -86,15 +89,19 @@ def equilibrated_gradient(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Layers:
 
     Source: saddles-2024/envelope. Twin: `jax.grad` of `equilibrated_energy`. Cost: as `equilibrium_and_gradient`.
     """
-    return finite_result("equilibrated_gradient", _equilibrium_and_gradient(net, *net.batch(x, y))[1])
+    _, gradient, missed = _equilibrium_and_gradient(net, *net.batch(x, y))
+    return _trustworthy("equilibrated_gradient", gradient, missed)
 
 
 def equilibrium_and_gradient(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> tuple[Equilibrium, Layers]:
     """One exact step of predictive coding: `equilibrium` and `equilibrated_gradient` from the same sweeps.
 
+    Raises FloatingPointError, as the functions above and outside `jit` only, where the network is so
+    ill-conditioned that fewer than three digits are left.
     Cost: no more than backpropagation through the loss as long as d_y does not exceed the batch.
     """
-    return finite_result("equilibrium_and_gradient", _equilibrium_and_gradient(net, *net.batch(x, y)))
+    found, gradient, missed = _equilibrium_and_gradient(net, *net.batch(x, y))
+    return _trustworthy("equilibrium_and_gradient", (found, gradient), missed)
 
 
 def output_maps(net: LinearPCN) -> tuple[Layers, Float[Array, "d_y d_x"]]:
@@ -216,15 +223,32 @@ def _rescaling_log_determinant(net: LinearPCN) -> Float[Array, ""]:
     return 2 * jnp.sum(jnp.log(jnp.abs(jnp.diagonal(_rescaling_factor(net)))))
 
 
+# Three digits are left where the relative error is estimated at this; with fewer a result is refused.
+LARGEST_ERROR = 1e-3
+
+
+def _trustworthy(name: str, result: Carry, error: Array) -> Carry:
+    """`result`, or FloatingPointError if it is not finite or its estimated relative `error` is too large."""
+    if is_concrete(error) and error > LARGEST_ERROR:
+        raise FloatingPointError(
+            f"{name}: too ill-conditioned for double precision, relative error about {error:.0e}; "
+            "make the network shallower or its maps smaller"
+        )
+    return finite_result(name, result)
+
+
 @jax.jit
-def _equilibrated_energy(net: LinearPCN, x: Array, y: Array) -> Float[Array, ""]:
+def _equilibrated_energy(net: LinearPCN, x: Array, y: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
     maps, p_0 = _output_maps(net)
-    whitened = solve_triangular(_factor(net, maps), _residual(net, maps, p_0, x, y).T, trans="T")
-    return jnp.sum(whitened**2) / (2 * len(x))
+    factor = _factor(net, maps)
+    whitened = solve_triangular(factor, _residual(net, maps, p_0, x, y).T, trans="T")
+    diagonal = jnp.abs(jnp.diagonal(factor))  # its spread is at most the root of cond S, and close to it
+    error = np.finfo(float).eps * jnp.max(diagonal) / jnp.min(diagonal)
+    return jnp.sum(whitened**2) / (2 * len(x)), error
 
 
 @jax.jit
-def _equilibrium_and_gradient(net: LinearPCN, x: Array, y: Array) -> tuple[Equilibrium, Layers]:
+def _equilibrium_and_gradient(net: LinearPCN, x: Array, y: Array) -> tuple[Equilibrium, Layers, Array]:
     maps, p_0 = _output_maps(net)
     factor = _factor(net, maps)
     whitened = solve_triangular(factor, _residual(net, maps, p_0, x, y).T, trans="T")
@@ -235,13 +259,16 @@ def _equilibrium_and_gradient(net: LinearPCN, x: Array, y: Array) -> tuple[Equil
         z = layer.predicted(below) + e
         return z, (z, e, -layer.scaling * p.T @ (multiplier.T @ below) / len(x))
 
-    _, (activities, errors, gradient) = scan_layers(net.runs, step, x, maps)
+    reached, (activities, errors, gradient) = scan_layers(net.runs, step, x, maps)
     energy = jnp.sum(whitened**2) / (2 * len(x))
-    return Equilibrium(activities.without_last(), errors, energy), gradient
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(y)), *(jnp.max(jnp.abs(z)) for z in activities.runs)]))
+    gap = jnp.max(jnp.abs(reached - y))  # the sweep must arrive at the target
+    missed = jnp.where(gap == 0, 0.0, gap / largest)
+    return Equilibrium(activities.without_last(), errors, energy), gradient, missed
 
 
 # the gradient, as large as the weights, is left out of the compiled code
-_equilibrium = jax.jit(lambda net, x, y: _equilibrium_and_gradient(net, x, y)[0])
+_equilibrium = jax.jit(lambda net, x, y: _equilibrium_and_gradient(net, x, y)[::2])
 
 
 def _needs_hidden_layers(net: LinearPCN, name: str) -> None:

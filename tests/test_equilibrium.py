@@ -224,3 +224,13 @@ def test_posterior_covariance_is_the_inverse_hessian():
     vectors = np.split(columns, np.cumsum(given.widths[1:-2]), axis=1)
     found = np.concatenate(list(pctheory.activity_hessian_solve(given.net, vectors)), axis=1)
     assert scaled_error(found, scipy.linalg.inv(dense)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["equilibrated_energy", "equilibrium", "equilibrated_gradient"])
+def test_a_result_without_digits_is_refused(name: str):
+    """500 layers with skips: cond S is about 1e90, so that nothing computed in double precision is right."""
+    net = pctheory.standard((2, *(3,) * 499, 2), seed=1, skips=True)
+    with pytest.raises(
+        FloatingPointError, match=f"{name}: too ill-conditioned for double precision, relative error"
+    ):
+        getattr(pctheory, name)(net, np.ones((1, 2)), np.ones((1, 2)))
