@@ -19,7 +19,7 @@ import pctheory
 
 if TYPE_CHECKING:
     from .claims import Claim, Verdict
-    from .figures import Event
+    from .figures import Event, Failure
 
 PRESETS = ("quick", "default", "paper")
 DEFAULT_OUT = Path("figures/output")
@@ -270,13 +270,26 @@ def _figure(given: argparse.Namespace) -> int:
             initializer=pctheory.enable_x64,
             on_progress=progress.told,
         )
-    for failure in result.failures:
-        print(f"{failure.figure} {failure.unit or ''}: {failure.error}\n{failure.traceback}", file=sys.stderr)
+    _report_failures(result.failures, given.out / "failures.txt")
     for key, files in result.drawn.items():
         print(f"{key}: {files[0].parent / files[0].stem}.{{{','.join(sorted(f.suffix[1:] for f in files))}}}")
     units = f"{result.computed} units computed, {result.cached} cached"
     print(f"{len(result.drawn)} of {len(figures)} figures drawn, {units}")
     return 0 if result.ok else 1
+
+
+def _report_failures(failures: Sequence["Failure"], log: Path) -> None:
+    """One line on stderr for each error of a figure, however many units met it; the tracebacks go into `log`."""
+    log.unlink(missing_ok=True)
+    if not failures:
+        return
+    units: dict[tuple[str, str], list[str]] = {}
+    for failure in failures:
+        units.setdefault((failure.figure, failure.error), []).append(failure.unit or "drawing")
+    for (figure, error), names in units.items():
+        print(f"pctheory: {figure} ({'; '.join(names)}): {error}", file=sys.stderr)
+    log.write_text("\n".join(f"{f.figure} ({f.unit}) {f.parameters}\n{f.traceback}" for f in failures))
+    print(f"pctheory: tracebacks are in {log}", file=sys.stderr)
 
 
 class _FigureProgress:

@@ -229,12 +229,13 @@ LARGEST_ERROR = 1e-3
 
 def _trustworthy(name: str, result: Carry, error: Array) -> Carry:
     """`result`, or FloatingPointError if it is not finite or its estimated relative `error` is too large."""
-    if is_concrete(error) and error > LARGEST_ERROR:
+    finite_result(name, result)
+    if is_concrete(error) and not error <= LARGEST_ERROR:  # so that NaN is refused too
         raise FloatingPointError(
             f"{name}: too ill-conditioned for double precision, relative error about {error:.0e}; "
             "make the network shallower or its maps smaller"
         )
-    return finite_result(name, result)
+    return result
 
 
 @jax.jit

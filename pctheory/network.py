@@ -144,11 +144,6 @@ class Layers(eqx.Module):
         *runs, last = self.runs
         return Layers((*runs, last[:-1]) if last.shape[0] > 1 else tuple(runs))
 
-    def without_first(self) -> "Layers":
-        """All layers but the first."""
-        first, *runs = self.runs
-        return Layers((first[1:], *runs) if first.shape[0] > 1 else tuple(runs))
-
     def __len__(self) -> int:
         return sum(self.lengths)
 

@@ -149,6 +149,8 @@ def test_missing_data_files_are_named(tmp_path: Path):
     )
     assert result.returncode == 1
     assert "train-images-idx3-ubyte" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in (tmp_path / "failures.txt").read_text()
     assert "0 of 1 figures drawn" in result.stdout
 
 
