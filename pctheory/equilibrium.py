@@ -128,9 +128,10 @@ def activity_hessian_dense(net: LinearPCN) -> Float[Array, "activities activitie
     Raises MemoryError, before allocating, where that is more than the machine's memory.
     """
     stops = np.cumsum([0, *net.widths[1:-1]]).tolist()
-    refuse_too_large("activity_hessian_dense", stops[-1], "use activity_hessian_product and activity_hessian_solve")
+    shape = (stops[-1], stops[-1])
+    refuse_too_large("activity_hessian_dense", shape, "use activity_hessian_product and activity_hessian_solve")
     diagonal, below = activity_hessian_blocks(net)
-    dense = np.zeros((stops[-1], stops[-1]))
+    dense = np.zeros(shape)
     for l, block in enumerate(diagonal):
         dense[stops[l] : stops[l + 1], stops[l] : stops[l + 1]] = block
     for l, block in enumerate(below):

@@ -14,6 +14,7 @@ Notation
 Reference: F. Innocenti, arXiv 2510.23323; parameterisations: arXiv 2505.13124, table 1.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -84,13 +85,13 @@ def _first_non_finite(array: ArrayLike) -> str:
     return f"{values[where]} at index {where}"
 
 
-def refuse_too_large(name: str, size: int, remedy: str) -> None:
-    """Raise MemoryError if a dense `size` x `size` matrix of doubles is larger than the machine's memory."""
-    needed = 8 * int(size) ** 2
+def refuse_too_large(name: str, shape: tuple[int, ...], remedy: str) -> None:
+    """Raise MemoryError if an array of doubles of this shape is larger than the machine's memory."""
+    needed = 8 * math.prod(int(size) for size in shape)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > available:
         raise MemoryError(
-            f"{name}: {size} x {size} numbers need {needed / 2**30:.1f} GiB, "
+            f"{name}: {' x '.join(map(str, shape))} numbers need {needed / 2**30:.1f} GiB, "
             f"more than this machine's {available / 2**30:.1f} GiB; {remedy}"
         )
 

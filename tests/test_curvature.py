@@ -571,6 +571,16 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         MemoryError,
         "StructuredHessian.dense: 1001000 x 1001000 numbers need",
     ),
+    "Lanczos basis that does not fit": (
+        lambda: pctheory.extreme_eigenpairs(HUGE),
+        MemoryError,
+        "extreme_eigenpairs: 60 x 10000000000 numbers need 4470.3 GiB",
+    ),
+    "Lanczos vectors that do not fit": (
+        lambda: pctheory.spectral_density(HUGE, points=[0.0], width=1.0, steps=20),
+        MemoryError,
+        "spectral_density: 20 x 10000000000 numbers need 1490.1 GiB",
+    ),
     "rectangular matrix": (
         lambda: pctheory.extreme_eigenpairs(np.ones((2, 3))),
         ValueError,
@@ -627,6 +637,7 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "points has shape (1, 1), expected 1 axes",
     ),
 }
+HUGE = LinearOperator((10**10, 10**10), matvec=lambda v: v, dtype=float)
 WIDE_HIDDEN = pctheory.LinearPCN([np.zeros((1000, 1000)), np.zeros((1, 1000))])
 
 

@@ -11,7 +11,7 @@ from jaxtyping import ArrayLike, Float
 from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import LinearOperator
 
-from ..network import double_array
+from ..network import double_array, refuse_too_large
 from .operators import Product, symmetric_operator, whole_number
 
 BREAKDOWN = 1e-12  # a next Lanczos vector this short, beside the operator, is rounding: the rule is exact
@@ -42,7 +42,8 @@ def spectral_density(
     Unbiased over the probes once `steps` resolve the width: about spread / width steps, no more than there are
     distinct eigenvalues. A k-fold eigenvalue weighs k / n.
     Raises ValueError for what is not square and symmetric, points that are no vector, a width that is not positive,
-    fewer than 2 probes; FloatingPointError for a product that is not finite.
+    fewer than 2 probes; FloatingPointError for a product that is not finite; MemoryError for vectors that do not
+    fit.
     Twin: the formula with exact eigenvalues. Cost: probes x steps products; memory for `steps` vectors.
     """
     product, size = symmetric_operator(matrix)
@@ -50,6 +51,7 @@ def spectral_density(
     if not 0 < width < np.inf:
         raise ValueError(f"width is {width}, expected a positive finite number")
     probes, steps = whole_number("probes", probes, 2), whole_number("steps", steps, 1)
+    refuse_too_large("spectral_density", (min(steps, size), size), "take fewer steps and a larger width")
     rng = np.random.default_rng(seed)
     estimates = []
     for _ in range(probes):

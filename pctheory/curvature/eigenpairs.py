@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike, Float
 from scipy.linalg import qr
 from scipy.sparse.linalg import LinearOperator
 
+from ..network import refuse_too_large
 from .operators import Product, symmetric_operator, whole_number
 
 DENSE_BELOW = 2000
@@ -66,23 +67,25 @@ def extreme_eigenpairs(
     suffice, `converged` is False and the best found is returned.
 
     Raises ValueError for what is not square and symmetric, `count` outside 1..n and a tolerance that is not
-    positive; FloatingPointError for a product that is not finite.
+    positive; FloatingPointError for a product that is not finite; MemoryError where the basis would not fit.
     Twin: `numpy.linalg.eigh`. Cost: n products and an eigendecomposition below 2,000 rows; above, a product and
-    four passes over the basis a step, which holds 40 vectors at most (8 for each pair asked for, if that is more).
+    four passes over the basis a step, which holds 40 vectors at most (8 for each pair asked for, if that is more),
+    and half as many beside it at a restart.
     """
     product, size = symmetric_operator(matrix)
     count = whole_number("count", count, 1, size)
     max_products = whole_number("max_products", max_products, 1)
     if not 0 < tolerance < np.inf:
         raise ValueError(f"tolerance is {tolerance}, expected a positive finite number")
+    room = min(size, max(ROOM, 8 * count))
+    refuse_too_large("extreme_eigenpairs", (room + room // 2, size), "ask for fewer pairs")
     start = np.random.default_rng(0).standard_normal((count, size))
     unit = float(np.abs(product(start[0])).max()) or 1.0  # squares of what is measured in it stay in range
 
     def scaled(vector: np.ndarray) -> np.ndarray:
         return product(vector) / unit
 
-    room = max(ROOM, 8 * count)
-    if size < max(DENSE_BELOW, room):
+    if size < DENSE_BELOW or size <= 8 * count:
         values, vectors = np.linalg.eigh(_images(scaled, np.eye(size)))
     else:
         values, vectors = _lanczos(scaled, start, room, tolerance, max_products)

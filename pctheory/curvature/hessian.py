@@ -65,7 +65,7 @@ def weight_hessian_dense(
     Twin: `jax.hessian` of the objective written out in plain products. Cost: one product a weight, in chunks.
     """
     size = _size(net)
-    refuse_too_large("weight_hessian_dense", size, "use weight_hessian_operator with extreme_eigenpairs")
+    refuse_too_large("weight_hessian_dense", (size, size), "use weight_hessian_operator with extreme_eigenpairs")
     batch = _checked_batch(objective, net, x, y)
     chunk = int(np.clip(COLUMNS_AT_ONCE // size, 1, size))
     return finite_result("weight_hessian_dense", _weight_hessian_dense(objective, net, batch, chunk))

@@ -120,7 +120,7 @@ class StructuredHessian:
     @OVERFLOW_IS_REPORTED
     def dense(self) -> Float[np.ndarray, "weights weights"]:
         """The matrix itself, by Kronecker products. Raises MemoryError where it exceeds the machine's memory."""
-        refuse_too_large("StructuredHessian.dense", self.size, "use product, operator and eigenvalues")
+        refuse_too_large("StructuredHessian.dense", (self.size, self.size), "use product, operator and eigenvalues")
         matrix = np.zeros((self.size, self.size))
         first, last = slice(0, self.widths[0] * self.widths[1]), slice(-self.widths[-2] * self.widths[-1], None)
         matrix[last, last] = np.kron(-self.curvature * self.targets.T @ self.targets, self.kernel)
