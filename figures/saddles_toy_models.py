@@ -2,7 +2,6 @@ r"""The saddle at the origin of three networks: flatter with depth for the loss,
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from jaxtyping import Array, Float
 from mpl_toolkits.mplot3d import Axes3D
 
 from figures._panels import RIM, SADDLE, Values, box, page, surface, surface_axes
-from figures._planes import OBJECTIVES, Batch, at_points, over_plane
+from figures._planes import OBJECTIVES, Batch
 from pctheory import LinearPCN, loss
 from pctheory.datasets import toy_regression
 from pctheory.dynamics import Objective, weight_descent
 from pctheory.figures import COLOURS, Arrays, Figure
+from pctheory.landscape import landscape_values
 
 ROWS = {
     "loss": r"loss  $\mathcal{L} / \mathcal{L}(0)$",
@@ -83,12 +83,14 @@ def _landscape(model: Model, p: Parameters) -> dict[str, npt.ArrayLike]:
     axis = np.linspace(-p.reach, p.reach, p.resolution)
     line = np.linspace(-p.reach, p.reach, 101)[:, None] * direction / np.abs(direction).max()
     origin = len(line) // 2
+    net = _network(model.widths, jnp.zeros(plane.shape[1]))
+    along: dict[str, Any] = {"directions": line[-1:] @ plane, "axes": (np.linspace(-1, 1, len(line)),)}
+    over: dict[str, Any] = {"directions": plane, "axes": (axis, axis)}
     arrays: dict[str, npt.ArrayLike] = {"axis": axis, "plane": plane, "eigenvectors": eigenvectors, "line": line}
     for name, objective in OBJECTIVES.items():
-        value = partial(_value, objective, model.widths, batch, plane)
-        heights = at_points(value, line[None])[0]
+        heights = landscape_values(objective, net, *batch, **along)
         arrays |= {
-            f"{name}_values": over_plane(value, axis, axis) / heights[origin],
+            f"{name}_values": landscape_values(objective, net, *batch, **over) / heights[origin],
             f"{name}_line": heights / heights[origin],
             f"{name}_hessian": hessians[name],
             f"{name}_curvature": eigenvectors[0] @ hessians[name] @ eigenvectors[0],
@@ -104,10 +106,6 @@ def _network(widths: tuple[int, ...], vector: Array) -> LinearPCN:
     """The network whose weights are `vector`."""
     origin = LinearPCN([np.zeros(shape) for shape in _shapes(widths)])
     return origin.with_weights(ravel_pytree(origin.weights)[1](vector))
-
-
-def _value(objective: Objective, widths: tuple[int, ...], batch: Batch, plane: Values, point: Array) -> Array:
-    return objective(_network(widths, point @ plane), *batch)
 
 
 def _plane(widths: tuple[int, ...], batch: Batch) -> Float[np.ndarray, "2 weights"]:

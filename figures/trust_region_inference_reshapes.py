@@ -3,7 +3,9 @@ r"""Inference reshapes the landscape of w_2 w_1 x: from the loss, step by step, 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,11 +13,12 @@ import numpy.typing as npt
 from jaxtyping import Array
 
 from figures._panels import LEVELS, critical_points, filled_contours
-from figures._planes import chain, over_plane
-from pctheory import equilibrated_energy
+from figures._planes import chain
+from pctheory import LinearPCN, equilibrated_energy
 from pctheory.datasets import toy_regression
 from pctheory.dynamics import inference_descent
 from pctheory.figures import Arrays, Figure
+from pctheory.landscape import landscape_values
 
 COLUMNS = 4
 
@@ -37,17 +40,16 @@ def data(parameters: Parameters, data_dir: Path | None) -> Mapping[str, npt.Arra
     p = parameters
     x, y = toy_regression(p.examples, seed=p.seed)
 
-    def energies(point: Array) -> Array:
-        _, energies = inference_descent(chain(point), x, y, rate=p.rate, steps=max(p.shown))
+    def energies(net: LinearPCN, x: Array, y: Array) -> Array:
+        _, energies = inference_descent(net, x, y, rate=p.rate, steps=max(p.shown))
         return energies[np.array(p.shown)]
 
-    def equilibrium(point: Array) -> Array:
-        return equilibrated_energy(chain(point), x, y)
-
+    origin = chain(jnp.zeros(2))
     axis = np.linspace(-p.reach, p.reach, p.resolution)
     branch = np.geomspace(1 / p.reach, p.reach, p.resolution)
-    reached = np.moveaxis(over_plane(energies, axis, axis), -1, 0)
-    limit = over_plane(equilibrium, axis, axis)
+    plane: dict[str, Any] = {"directions": np.eye(2), "axes": (axis, axis)}  # of all weights
+    reached = np.moveaxis(landscape_values(energies, origin, x, y, **plane), -1, 0)
+    limit = landscape_values(equilibrated_energy, origin, x, y, **plane)
     return {
         "axis": axis,
         "minima": np.stack([branch, -1 / branch]),

@@ -2,11 +2,9 @@ r"""The two landscapes of the smallest network, w_2 w_1 x, and gradient descent 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
@@ -29,11 +27,12 @@ from figures._panels import (
     surface,
     surface_axes,
 )
-from figures._planes import OBJECTIVES, Batch, chain, over_plane
+from figures._planes import OBJECTIVES, Batch, chain
 from pctheory import LinearPCN, loss
 from pctheory.datasets import toy_regression
 from pctheory.dynamics import Objective, weight_descent
 from pctheory.figures import COLOURS, Arrays, Figure
+from pctheory.landscape import landscape_field, landscape_values
 
 NAMES = {"loss": r"$\mathcal{L}$", "energy": r"$\mathcal{F}^*$"}
 TITLES = {"loss": "Loss: backpropagation", "energy": "Equilibrated energy: predictive coding"}
@@ -66,25 +65,22 @@ def data(parameters: Parameters, data_dir: Path | None) -> Mapping[str, npt.Arra
     branch = np.geomspace(1 / p.reach, p.reach, p.resolution[0])
     arrays: dict[str, npt.ArrayLike] = {"axis": axis, "near": near, "arrows": arrows}
     arrays["minima"] = np.stack([branch, -1 / branch])
+    origin = chain(jnp.zeros(2))
+    weights = np.eye(2)  # the plane is all there is
     for name, objective in OBJECTIVES.items():
-        value = partial(_value, objective, batch)
-        slopes = over_plane(jax.grad(value), arrows, arrows)
+        field = landscape_field(objective, origin, *batch, directions=weights, axes=(arrows, arrows))
         path, losses, heights = _descent(objective, batch, p)
         arrays |= {
-            f"{name}_values": over_plane(value, axis, axis),
-            f"{name}_near": over_plane(value, near, near),
-            f"{name}_saddle": value(jnp.zeros(2)),
+            f"{name}_values": landscape_values(objective, origin, *batch, directions=weights, axes=(axis, axis)),
+            f"{name}_near": landscape_values(objective, origin, *batch, directions=weights, axes=(near, near)),
+            f"{name}_saddle": objective(origin, *batch),
             # lengths below 1, so that arrows of all sizes can be drawn
-            f"{name}_field": -slopes / np.sqrt(1 + np.sum(slopes**2, axis=-1, keepdims=True)),
+            f"{name}_field": field / np.sqrt(1 + np.sum(field**2, axis=-1, keepdims=True)),
             f"{name}_path": path,
             f"{name}_path_heights": heights,
-            f"{name}_steps_above_half": np.sum(losses > loss(chain(jnp.zeros(2)), *batch) / 2),
+            f"{name}_steps_above_half": np.sum(losses > loss(origin, *batch) / 2),
         }
     return arrays
-
-
-def _value(objective: Objective, batch: Batch, point: Array) -> Array:
-    return objective(chain(point), *batch)
 
 
 def _descent(objective: Objective, batch: Batch, p: Parameters) -> tuple[Array, Array, Array]:

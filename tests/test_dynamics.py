@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -124,6 +125,43 @@ def test_descent_under_jit_and_vmap_over_seeds_and_rates() -> None:
     np.testing.assert_allclose(jax.jit(jax.vmap(energies))(stacked, rates), np.stack(single), rtol=1e-12)
 
 
+def by_hand(kind: str, gradients: Iterator[np.ndarray], start: np.ndarray) -> Iterator[np.ndarray]:
+    """The points that Adam or momentum visit, from their definitions; `gradients` are asked for one by one."""
+    point, first, second = start, 0 * start, 0 * start
+    for t, gradient in enumerate(gradients, start=1):
+        if kind == "momentum":
+            first = gradient + 0.9 * first
+            point = point - 0.01 * first
+        else:
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            point = point - 0.01 * (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+        yield point
+
+
+OPTIMISERS = {"adam": optax.adam(1e-2), "momentum": optax.sgd(1e-2, momentum=0.9)}
+
+
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_inference_by_an_optimiser_is_its_definition(given: Case, kind: str) -> None:
+    dense = Recursion(given)
+    path = [np.random.default_rng(1).normal(size=dense.start.shape)]
+
+    def gradients() -> Iterator[np.ndarray]:
+        while True:
+            yield path[-1] @ dense.hessian - dense.b
+
+    visited = by_hand(kind, gradients(), path[0])
+    for _ in range(6):
+        path.append(next(visited))
+    start = dense.layers(path[0])
+    last, energies = dynamics.inference_descent(
+        given.net, given.x, given.y, optimiser=OPTIMISERS[kind], steps=6, start=start
+    )
+    expected = [oracles.energy(given, dense.layers(z)) for z in path]
+    assert scaled_error(flat(last), path[-1], scale=dense.scale**0.5) <= TOLERANCE
+    assert scaled_error(energies, np.array(expected), scale=dense.scale) <= TOLERANCE
+
+
 # --- inference, gradient flow ---
 
 TIGHT = {"relative_tolerance": 1e-8, "absolute_tolerance": 1e-10}
@@ -208,7 +246,60 @@ def test_sgd_on_the_loss_by_hand() -> None:
     np.testing.assert_allclose(trained.weights[1], w_2, rtol=1e-12)
 
 
-@pytest.mark.parametrize("optimiser", [optax.adam(1e-2), optax.sgd(1e-2, momentum=0.9)], ids=["adam", "momentum"])
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_learning_by_an_optimiser_is_its_definition(kind: str) -> None:
+    xs, ys = batches_of(SMALL, 5)
+    shapes = [w.shape for w in SMALL.weights]
+    size = shapes[0][0] * shapes[0][1]
+    path = [np.concatenate([w.ravel() for w in SMALL.weights])]
+
+    def gradients() -> Iterator[np.ndarray]:
+        for x, y in zip(xs, ys, strict=True):
+            w_1, w_2 = path[-1][:size].reshape(shapes[0]), path[-1][size:].reshape(shapes[1])
+            r = y - x @ w_1.T @ w_2.T
+            yield -np.concatenate([(w_2.T @ r.T @ x / 5).ravel(), (r.T @ x @ w_1.T / 5).ravel()])
+
+    for point in by_hand(kind, gradients(), path[0]):
+        path.append(point)
+    trained, _ = dynamics.weight_descent(pctheory.loss, SMALL.net, (xs, ys), OPTIMISERS[kind], record=pctheory.loss)
+    np.testing.assert_allclose(np.concatenate([w.ravel() for w in trained.weights]), path[-1], rtol=1e-9)
+
+
+class TanhNetwork(eqx.Module):
+    """No linear network, with other weights: all that learning asks for."""
+
+    weights: tuple[jax.Array, jax.Array]
+    widths: tuple[int, ...] = eqx.field(static=True)
+
+    def with_weights(self, weights: tuple[jax.Array, jax.Array]) -> "TanhNetwork":
+        return TanhNetwork(weights, self.widths)
+
+    def batch(self, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.asarray(x), jnp.asarray(y)
+
+
+def tanh_loss(net: TanhNetwork, x: jax.Array, y: jax.Array) -> jax.Array:
+    first, last = net.weights
+    return jnp.mean((y - jnp.tanh(x @ first.T) @ last.T) ** 2)
+
+
+def test_learning_takes_any_network_with_weights() -> None:
+    first, last = (jnp.asarray(w) for w in SMALL.weights)
+    xs, ys = batches_of(SMALL, 3)
+    trained, losses = dynamics.weight_descent(
+        tanh_loss, TanhNetwork((first, last), (3, 4, 2)), (xs, ys), optax.sgd(0.2), record=tanh_loss
+    )
+    for x, y, found in zip(xs, ys, losses, strict=True):
+        hidden = np.tanh(x @ first.T)
+        r = y - hidden @ last.T
+        np.testing.assert_allclose(found, np.mean(r**2), rtol=1e-12)
+        back = (r @ last) * (1 - hidden**2)
+        first, last = first + 0.2 * 2 * back.T @ x / r.size, last + 0.2 * 2 * r.T @ hidden / r.size
+    np.testing.assert_allclose(trained.weights[0], first, rtol=1e-11)
+    np.testing.assert_allclose(trained.weights[1], last, rtol=1e-11)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS.values(), ids=OPTIMISERS)
 @pytest.mark.parametrize("objective", [pctheory.loss, pctheory.equilibrated_energy])
 def test_weight_descent_is_a_loop(
     objective: Callable[..., jax.Array], optimiser: optax.GradientTransformation
@@ -320,12 +411,20 @@ FLOW = {"duration": 1.0, **LOOSE}
         ({"steps": True}, "steps is True, expected a whole number"),
         ({"start": [np.ones((4, 3))]}, r"activities, layer 1 has shape \(4, 3\), expected \(4, 4\)"),
         ({"x": X[:3]}, "x has 3 rows and y has 4"),
+        ({"rate": None}, "rate and optimiser: neither is given, expected one of them"),
+        ({"optimiser": optax.sgd(0.1)}, "rate and optimiser: both are given, expected one of them"),
     ],
 )
 def test_inference_descent_refuses(options: dict, message: str) -> None:
     arguments = {"x": X, "y": Y, "rate": 0.1, "steps": 2, **options}
     with pytest.raises(ValueError, match=message):
         dynamics.inference_descent(NET, **arguments)
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_inference_descent_refuses_what_is_no_optimiser() -> None:
+    with pytest.raises(TypeError, match=r"optimiser is 0.1, expected one of optax, such as optax.sgd\(0.1\)"):
+        dynamics.inference_descent(NET, X, Y, optimiser=0.1, steps=2)
 
 
 @pytest.mark.usefixtures("no_shape_checks")
