@@ -43,6 +43,11 @@ def plain(latex: str) -> str:
     return text.replace("$", "").replace("^*", "*").replace(r"\,", "")
 
 
+def _latex(value: sympy.Expr) -> str:
+    """As sympy, which reads Greek letters with a plain index only: not in pi_{l-1}."""
+    return str(sympy.latex(value, symbol_names={s: rf"\{s.name}" for s in value.free_symbols if "pi_{" in s.name}))
+
+
 def name(latex: str) -> Notation:
     """A name, given in LaTeX without dollars."""
     return Notation(plain(latex), latex)
@@ -52,7 +57,7 @@ def number(value: sympy.Expr) -> Notation:
     """A commutative scalar, as sympy writes it but for the signs of multiplication and power."""
     text = str(value).replace("**", "^").replace("*", " ")
     signed = value.is_Add or text.startswith("-")
-    return Notation(text, sympy.latex(value), SUM if signed else ATOM if value.is_Atom else SCALED)
+    return Notation(text, _latex(value), SUM if signed else ATOM if value.is_Atom else SCALED)
 
 
 def added(terms: Iterable[Notation]) -> Notation:
@@ -90,7 +95,7 @@ def divided(operand: Notation, divisor: sympy.Expr) -> Notation:
     """`a/c` for a single symbol a and divisor c, otherwise `1/c a`."""
     if operand.binding < ATOM or not divisor.is_Atom:
         return scaled(1 / divisor, operand)
-    return Notation(f"{operand.text}/{divisor}", f"{operand.latex}/{sympy.latex(divisor)}", SCALED)
+    return Notation(f"{operand.text}/{divisor}", f"{operand.latex}/{_latex(divisor)}", SCALED)
 
 
 def multiplied(left: Notation, right: Notation) -> Notation:
