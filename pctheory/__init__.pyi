@@ -58,14 +58,47 @@ from .curvature import (
     weight_vector as weight_vector,
 )
 
+# Critical points of an objective in the weights
+from .saddles import (
+    Classification as Classification,
+    Derivatives as Derivatives,
+    FoundPoint as FoundPoint,
+    classification as classification,
+    critical_point_search as critical_point_search,
+    exact_classification as exact_classification,
+    exact_derivatives as exact_derivatives,
+    exact_inertia as exact_inertia,
+    global_minimum as global_minimum,
+    least_strict as least_strict,
+    origin as origin,
+    rank_k_critical_point as rank_k_critical_point,
+    zero_rank_saddle as zero_rank_saddle,
+)
+
+# Objectives on lines and planes of networks
+from .landscape import (
+    filter_normalised_directions as filter_normalised_directions,
+    landscape_field as landscape_field,
+    landscape_values as landscape_values,
+    random_directions as random_directions,
+)
+
 # Descent and flow on weights and activities
 from .dynamics import (
     InferenceFlow as InferenceFlow,
+    WeightFlow as WeightFlow,
+    escape_time as escape_time,
+    escape_time_of_flow as escape_time_of_flow,
     inference_descent as inference_descent,
     inference_flow as inference_flow,
     weight_descent as weight_descent,
     weight_descent_by_rule as weight_descent_by_rule,
+    weight_flow as weight_flow,
 )
+
+# Networks with an activation function: `nonlinear` has the functions of `energy` for them, and inference
+from . import nonlinear as nonlinear
+from .nonlinear import NonlinearPCN as NonlinearPCN
 
 # Data
 from .datasets import (

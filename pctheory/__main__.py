@@ -34,6 +34,12 @@ THEOREMS = {
     "energy-below-loss": "energy_below_loss",
     "error-hessian": "error_hessian",
     "posterior": "posterior",
+    "saddle-order": "ray_order",
+    "loss-at-origin": "loss_at_origin",
+    "zero-rank-saddles": "zero_rank_hessian",
+    "minima": "minimum_hessian",
+    "critical-points": "critical_points",
+    "strict-saddles": "strict_saddles",
 }
 
 

@@ -4,7 +4,7 @@ They take a `Case` of floats or, through `Case.converted`, of fractions or mpmat
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -161,3 +161,31 @@ def scale(case: "Case", hidden: list[np.ndarray]) -> float:
     """The size of the quadratic quantities: mean over the batch of |y|^2 + |prediction|^2 + |z|^2."""
     arrays = [case.y, *feedforward(case), *hidden]
     return float(sum((a**2).sum() for a in arrays)) / len(case.x)
+
+
+def along(case: "Case", change: list[np.ndarray], *, rescaled: bool = True) -> tuple[Any, Any, Any]:
+    """The first three Taylor coefficients in t of F*, or of the loss, with weights W_l + t change_l."""
+    zero = [0 * a for a in case.maps]
+    lines = [(a, c * d, n) for a, c, d, n in zip(case.maps, case.scalings, change, zero, strict=True)]
+    z = (case.x.T, 0 * case.x.T, 0 * case.x.T)
+    s: Series | None = None
+    for line, bias, pi in zip(lines, case.biases, case.precisions, strict=True):
+        z = _times(line, z)
+        z = (z[0] + bias[:, None], *z[1:])
+        noise = np.eye(len(bias), dtype=int) / pi
+        passed = _times(_times(line, s), tuple(a.T for a in line)) if s else tuple(0 * noise for _ in range(3))
+        s = (noise + passed[0], *passed[1:])
+    r = (case.y.T - z[0], -z[1], -z[2])
+    assert s is not None
+    u = list(r)
+    for k in range(3) if rescaled else ():
+        u[k] = solve(s[0], r[k] - sum((s[k - i] @ u[i] for i in range(k)), 0 * r[k]))
+    totals = [sum((r[i] * u[k - i]).sum() for i in range(k + 1)) / (2 * len(case.x)) for k in range(3)]
+    return totals[0], totals[1], totals[2]
+
+
+Series = tuple[np.ndarray, ...]  # coefficients of t^0, t^1, t^2
+
+
+def _times(a: Series, b: Series) -> Series:
+    return tuple(sum(a[i] @ b[k - i] for i in range(k + 1)) for k in range(3))

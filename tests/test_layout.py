@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "pctheory"
 FLOORS = [
     {"network", "matrix_algebra", "datasets", "claims", "figures"},
     {"energy", "induction"},
-    {"equilibrium"},
-    {"curvature", "dynamics"},
+    {"equilibrium", "nonlinear"},
+    {"curvature", "saddles", "dynamics", "landscape"},
     {"__main__"},
 ]
 MAY_IMPORT_LATE = {"__main__"}  # the command line must answer at once
