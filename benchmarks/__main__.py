@@ -19,7 +19,7 @@ from rich.console import Console
 
 import pctheory
 
-from . import compile_time, curvature, dense_hessian, exact_step, exponents, memory
+from . import compile_time, curvature, dense_hessian, exact_step, exponents, memory, trust_region
 from .measure import HEADINGS, Case, Row, machine
 
 TOPICS = {
@@ -29,6 +29,7 @@ TOPICS = {
     "compile-time": compile_time.cases,
     "memory": memory.cases,
     "curvature": curvature.cases,
+    "trust-region": trust_region.cases,
 }
 OUTPUT = Path(__file__).parent / "output"
 

@@ -75,6 +75,20 @@ from .saddles import (
     zero_rank_saddle as zero_rank_saddle,
 )
 
+# Inference as a trust-region step
+from .trust_region import (
+    FisherMetric as FisherMetric,
+    TaylorModel as TaylorModel,
+    cosines as cosines,
+    fisher_metric as fisher_metric,
+    gradient_decomposition as gradient_decomposition,
+    inference_step as inference_step,
+    taylor_model as taylor_model,
+    truncated_step as truncated_step,
+    trust_region_step as trust_region_step,
+    weight_directions as weight_directions,
+)
+
 # Objectives on lines and planes of networks
 from .landscape import (
     filter_normalised_directions as filter_normalised_directions,

@@ -40,6 +40,9 @@ THEOREMS = {
     "minima": "minimum_hessian",
     "critical-points": "critical_points",
     "strict-saddles": "strict_saddles",
+    "taylor": "taylor_model",
+    "trust-region": "trust_region_ball",
+    "weight-gradient": "weight_gradient_readings",
 }
 
 

@@ -28,6 +28,8 @@ THEOREMS: dict[str, Callable[..., Certificate]] = {
         "error_hessian",
         "energy_below_loss",
         "posterior",
+        "taylor_model",
+        "weight_gradient_readings",
     )
 }
 Side = Expression | Blocks
@@ -140,6 +142,30 @@ PLANTED = {
         {"likelihood": lambda energy, _, constant: energy + constant},
         {"likelihood": lambda energy, log_det, constant: energy - HALF * log_det + constant},
         {"likelihood": lambda energy, log_det, _: energy + HALF * log_det},
+    ],
+    "taylor_model": [
+        {"gradient": lambda l, last: -(l.next.precision * (l.next.map.T @ l.residual))},  # in every layer
+        {"gradient": lambda l, last: -(l.next.map.T @ l.residual) if last else zero(l.here, 1)},
+        {"gradient": lambda l, last: l.next.precision * (l.next.map.T @ l.residual) if last else zero(l.here, 1)},
+        {"gradient": lambda l, last: -(l.next.precision * (l.next.map @ l.residual)) if last else zero(l.here, 1)},
+        {"recursion": lambda l: l.identity + l.map @ l.rescaling_below @ l.map.T},
+        {"first": lambda l: l.precision * l.identity},
+        {"step": lambda s, p, r: -(s @ p.T @ r)},
+        {"step": lambda s, p, r: s @ p @ r},
+        {"reduction": lambda g, d: -(g.T @ d)},
+        {"reduction": lambda g, d: HALF * (g.T @ d)},
+    ],
+    "weight_gradient_readings": [
+        {"remainder": lambda l, move, steps: zero(1, 1)},
+        {"remainder": lambda l, move, steps: -((steps[0] - l.map @ steps[1]).T @ move @ steps[1])},
+        {
+            "remainder": lambda l, move, steps: (
+                -(l.precision * ((steps[0] - l.map @ steps[1]).T @ move.T @ steps[1]))
+            )
+        },
+        {"remainder": lambda l, move, steps: -(l.precision * (steps[0].T @ move @ steps[1]))},
+        {"propagated": lambda to_output, move, step: (move @ to_output.mean_below).T @ step},
+        {"propagated": lambda to_output, move, step: -((move.T @ to_output.mean_below).T @ step)},
     ],
 }
 CASES = [(name, number) for name, planted in PLANTED.items() for number in range(len(planted))]

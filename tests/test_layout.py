@@ -10,7 +10,7 @@ FLOORS = [
     {"network", "matrix_algebra", "datasets", "claims", "figures"},
     {"energy", "induction"},
     {"equilibrium", "nonlinear"},
-    {"curvature", "saddles", "dynamics", "landscape"},
+    {"curvature", "saddles", "trust_region", "dynamics", "landscape"},
     {"__main__"},
 ]
 MAY_IMPORT_LATE = {"__main__"}  # the command line must answer at once

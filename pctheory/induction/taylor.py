@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import sympy
 
-from ..matrix_algebra import Blocks, Expression, Relation, Size, inverse, matrix, squared_norm, vector, zero
+from ..matrix_algebra import Blocks, Expression, Relation, inverse, matrix, squared_norm, vector, zero
 from .activity_hessian import POSITIONS, Position, _column, _weights
 from .certificate import Certificate, Section, Step
 from .errors import Deviation, equilibrium_deviation, equilibrium_error
@@ -165,12 +165,16 @@ def _solution(
 
 
 def trust_region_ball(
-    size: Size = HERE,
+    dimensions: Dimensions = (BELOW, HERE, OUTPUT),
     *,
     ball: Ball = lambda metric, d: d.T @ metric @ d,
     length: Length = lambda gradient, solved: gradient.T @ solved,
 ) -> Certificate:
-    r"""`-H^{-1} g` minimises `g^T d` over `d^T H d <= g^T H^{-1} g`. Source: trust-region-2023/subproblem."""
+    r"""`-H^{-1} g` minimises `g^T d` over `d^T H d <= g^T H^{-1} g`, all of the second of the three sizes.
+
+    Source: trust-region-2023/subproblem.
+    """
+    size = dimensions[1]
     metric, g, d = matrix("H", size, size, symmetric=True), vector("g", size), vector("d", size)
     inverted, inverses = inverse(metric)
     solved = (inverted @ g).named("H^{-1} g")
