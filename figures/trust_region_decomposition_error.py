@@ -78,7 +78,7 @@ def _errors(kind: str, seed: int, size: float, p: Parameters) -> list[float]:
         gradient, found = equilibrated_gradient(linear, x, y), trust_region.gradient_decomposition(linear, x, y)
     else:
         y = np.asarray(nonlinear.feedforward(tanh, x)[-1]) + size * offset
-        end = nonlinear.inference_to_stationarity(tanh, x, y, tolerance=1e-8, max_steps=2000).activities
+        end = nonlinear.inference_to_stationarity(tanh, x, y).activities
         gradient = nonlinear.partial_weight_gradient(tanh, end, x, y)
         found = trust_region.gradient_decomposition(tanh, x, y)
     wanted, _ = ravel_pytree(gradient)
@@ -94,12 +94,11 @@ def draw(arrays: Mapping[str, Arrays], parameters: Parameters) -> matplotlib.fig
         for i, reading in enumerate(STYLES):
             _line(axes, shown["sizes"], shown[kind][..., i], reading)
         _slopes(axes, shown[f"{kind}_slopes"].mean(axis=0), count=3 if kind == "linear" else 5)
-        name = "linear" if kind == "linear" else r"$\tanh$"
-        axes.set(title=f"{name}, $H = {p.shown}$", xlabel="size of the residual", xscale="log", yscale="log")
+        axes.set(title=f"{kind}, $H = {p.shown}$", xlabel="size of the residual", xscale="log", yscale="log")
     middle = np.stack([arrays[_unit(hidden)]["tanh_middle"] for hidden in p.hidden_layers], axis=1)
     for i, reading in enumerate(STYLES):
         _line(grid[2], np.array(p.hidden_layers), middle[..., i], reading)
-    grid[2].set(title=rf"$\tanh$, residual {p.middle:g}", xlabel="hidden layers $H$", yscale="log")
+    grid[2].set(title=f"tanh, residual {p.middle:g}", xlabel="hidden layers $H$", yscale="log")
     grid[2].set_xscale("log", base=2)
     grid[2].set_xticks(p.hidden_layers, [str(hidden) for hidden in p.hidden_layers])
     grid[0].set_ylabel("error / gradient")
