@@ -196,6 +196,10 @@ def test_a_kink_is_reported():
         nonlinear.inference_to_stationarity(net, x, y, max_steps=40)
     inside = jax.jit(lambda x: nonlinear.inference_to_stationarity(net, x, y, max_steps=40))(jnp.asarray(x))
     assert np.isnan(inside.energy)
+    there = nonlinear.inference_to_stationarity(net, x, y, max_steps=40, allow_unfinished=True)
+    assert there.steps == 40
+    assert there.stationarity > 0.01
+    assert abs(there.activities[0][0, 0]) < 1e-3  # at the kink
 
 
 def test_learning_with_inference():
