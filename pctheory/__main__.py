@@ -107,6 +107,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def drop_compiled_code(*, above: int) -> None:
+    """Forget what JAX has compiled, if this process has more than `above` memory maps; nothing outside Linux.
+
+    A compiled function takes some of the 65,530 maps that Linux grants a process, a large one hundreds; past that
+    the process crashes.
+    """
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > above:
+        import jax
+
+        jax.clear_caches()  # type: ignore[no-untyped-call]
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -163,7 +176,10 @@ def _verdicts(claims: Mapping[str, "Claim"]) -> list["Verdict"]:
     from .claims import effective_statuses, verdict
 
     pctheory.enable_x64()
-    found = {key: verdict(claims[key]) for key in _tracked(claims, "checking claims")}
+    found = {}
+    for key in _tracked(claims, "checking claims"):
+        found[key] = verdict(claims[key])
+        drop_compiled_code(above=20_000)
     effective = effective_statuses({k: v.own for k, v in found.items()}, {k: c.uses for k, c in claims.items()})
     return [dataclasses.replace(made, effective=effective[key]) for key, made in found.items()]
 

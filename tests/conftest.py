@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import jaxtyping
 import pytest
@@ -9,8 +10,21 @@ import pytest
 jaxtyping.install_import_hook("pctheory", "beartype.beartype")
 
 import pctheory  # noqa: E402  (after the hook, so that it is checked)
+from pctheory.__main__ import drop_compiled_code  # noqa: E402
 
 pctheory.enable_x64()
+
+
+@pytest.fixture(autouse=True)
+def few_compiled_functions(request):
+    """Thousands of tests in one process would compile more functions than Linux has memory maps for."""
+    start = time.perf_counter()
+    yield
+    worked = getattr(request.config, "worked_since_look", 0.0) + time.perf_counter() - start
+    if worked > 3:  # compiling takes seconds, looking milliseconds
+        drop_compiled_code(above=20_000)
+        worked = 0.0
+    request.config.worked_since_look = worked
 
 
 @pytest.fixture

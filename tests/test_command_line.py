@@ -159,3 +159,20 @@ def test_damaged_claims_file(checkout: Path):
     result = run("check", cwd=checkout)
     assert result.returncode == 2
     assert "paper_checks/broken.py: cannot be imported: ModuleNotFoundError" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory maps are counted on Linux only")
+def test_compiled_code_is_dropped(run_python):
+    code = (
+        "import numpy as np, pctheory; pctheory.enable_x64()\n"
+        "from pathlib import Path\n"
+        "from pctheory.__main__ import drop_compiled_code\n"
+        "x = np.ones((1, 1))\n"
+        "for n in (2, 3):\n"
+        "    pctheory.weight_hessian_dense(pctheory.loss, pctheory.standard([1, n, 1], seed=0), x, x)\n"
+        "for above in (10**6, 0):\n"
+        "    drop_compiled_code(above=above)\n"
+        "    print(Path('/proc/self/maps').read_bytes().count(b'\\n'))\n"
+    )
+    kept, dropped = map(int, run_python(code).split())
+    assert dropped < kept - 100
