@@ -25,16 +25,23 @@ ROOT = Path(__file__).parents[1]
 SIZES = [(5, 3, 4, 2), (3, 2, 1, 3), (4, 7, 3, 6)]  # width, depth, batch, outputs
 
 
-def test_quick_run_measures_every_topic(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(tmp_path / "new" / "folder")]
+@pytest.mark.parametrize(
+    "topics",
+    [
+        pytest.param(["compile-time", "curvature"], id="two topics"),
+        pytest.param(list(command_line.TOPICS), id="every topic", marks=pytest.mark.slow),
+    ],
+)
+def test_quick_run_measures_its_topics(tmp_path, topics):
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(tmp_path / "new" / "folder"), *topics]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     content = json.loads((tmp_path / "new/folder/benchmarks.json").read_text())
     table = (tmp_path / "new/folder/benchmarks.md").read_text()
     assert run.stdout.strip() == table.strip()
     assert content["failures"] == []
-    for topic in command_line.TOPICS:
+    for topic in topics:
         assert re.search(rf"^\d+/\d+ {topic} .*: \d", run.stderr, re.MULTILINE), topic
-    assert len(content["rows"]) >= len(command_line.TOPICS)
+    assert len(content["rows"]) >= len(topics)
     for row in content["rows"]:
         assert row["name"]
         assert row["what"]
