@@ -145,7 +145,7 @@ def best_fit(target: Values, mask: Values, rank: int) -> float:
     """The least mean square over all entries, masked, of a matrix of this rank: alternating least squares."""
     values = []
     for seed in range(4):
-        right = np.random.default_rng(seed).standard_normal((SIZE, rank))
+        right = np.random.default_rng(seed).standard_normal((len(target), rank))
         for _ in range(500):
             left = _least_squares(right, target, mask)
             right = _least_squares(left, target.T, mask.T)

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from figures.saddles_matrix_completion import best_fit
 from paper_checks._speedups import ORDER, Ordering, Speedup, Values, escape_times, shortfall
 from pctheory import Layers, LinearPCN, equilibrium_and_gradient, feedforward, weight_descent_by_rule
 from pctheory.claims import Check, claim, judged
@@ -50,25 +51,8 @@ def completion() -> Completion:
         rng = np.random.default_rng([seed, 7])
         targets.append(rng.standard_normal((SIZE, RANK)) @ rng.standard_normal((RANK, SIZE)))
         masks.append((rng.random((SIZE, SIZE)) > 0.2).astype(float))
-    levels = [[_best_fit(t, m, rank) for rank in range(RANK)] for t, m in zip(targets, masks, strict=True)]
+    levels = [[best_fit(t, m, rank) for rank in range(RANK)] for t, m in zip(targets, masks, strict=True)]
     return Completion(np.stack(targets), np.stack(masks), np.array(levels))
-
-
-def _best_fit(target: Values, mask: Values, rank: int) -> float:
-    """Alternating least squares from several starts."""
-
-    def rows(factor: Values, matrix: Values, seen: Values) -> Values:
-        normal = np.einsum("ij,jk,jl->ikl", seen, factor, factor)
-        return np.linalg.solve(normal, ((seen * matrix) @ factor)[..., None])[..., 0]
-
-    values = []
-    for seed in range(3):
-        right = np.random.default_rng(seed).standard_normal((SIZE, rank))
-        for _ in range(200):
-            left = rows(right, target, mask)
-            right = rows(left, target.T, mask.T)
-        values.append(np.mean((mask * (left @ right.T - target)) ** 2))
-    return float(min(values))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ Independent route: fractions, with the first three Taylor coefficients of F* and
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,11 @@ import sympy as sp
 from pctheory.claims import Check, claim, judged
 from tests import oracles
 from tests.cases import Case, random_cases
-from tests.critical_points import EXACT, HADAMARD, integers, product, remaining_spread, rotation, spread
+from tests.critical_points import EXACT, HADAMARD, critical_point, integers, product, remaining_spread, spread
 
 INPUTS, OUTPUTS = 3, 4
-GAINS = (3, 2, 1)  # singular values of C; the fourth output is noise alone
+GAINS = (3, 2, 1, 0)  # those of `critical_point` for these sizes; the fourth output is noise alone
+EIGENVALUES = tuple(gain**2 for gain in GAINS)  # lambda_k
 
 
 @dataclass(frozen=True)
@@ -44,49 +45,26 @@ class Fit:
     """A critical point of F* that fits the directions `fitted` of the outputs exactly, the others not at all."""
 
     case: Case
-    least_squares: np.ndarray
     directions: np.ndarray  # columns q_k
-    eigenvalues: tuple[int, ...]  # lambda_k
     fitted: tuple[int, ...]
 
+    @property
+    def least_squares(self) -> np.ndarray:
+        """C."""
+        x, y = self.case.x, self.case.y
+        return oracles.solve(x.T @ x, x.T @ y).T
 
-def _onto(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """A random map onto its rows: unit triangular, then further columns."""
-    square = np.triu(integers(rng, rows, rows), 1) + EXACT(np.eye(rows, dtype=int))
-    return np.concatenate([square, integers(rng, rows, columns - rows)], axis=1)
+
+def _fit(seed: int, depth: int, fitted: tuple[int, ...], *, noise: int) -> Fit:
+    """With as many units in layer L-1 as directions fitted, and up to one more in those below."""
+    rng = np.random.default_rng(seed)
+    lower = (len(fitted) + int(rng.integers(2)) for _ in range(depth - 2))
+    point = critical_point(seed, (INPUTS, *lower, len(fitted), OUTPUTS), fitted, noise=noise)
+    return Fit(point.case, point.directions, fitted)
 
 
 def _right_inverse(onto: np.ndarray) -> np.ndarray:
     return onto.T @ oracles.solve(onto @ onto.T, EXACT(np.eye(len(onto), dtype=int)))
-
-
-def _fit(seed: int, depth: int, fitted: tuple[int, ...], *, noise: int) -> Fit:
-    """Random balance, widths, scalings, precisions and, between equal hidden widths, skips."""
-    rng = np.random.default_rng(seed)
-    rank = len(fitted)
-    x = EXACT(HADAMARD[:, :INPUTS])
-    q, v = rotation(rng, OUTPUTS), rotation(rng, INPUTS)
-    least_squares = q[:, :INPUTS] @ (np.array(GAINS)[:, None] * v.T)
-    missed = [k for k in range(OUTPUTS) if k not in fitted]
-    y = x @ least_squares.T + noise * HADAMARD[:, INPUTS : INPUTS + len(missed)] @ q[:, missed].T
-    hidden = [*sorted((rank + int(rng.integers(2)) for _ in range(depth - 2)), reverse=True), rank]
-    mix = _onto(rng, rank, rank)
-    maps = [_onto(rng, above, below) for below, above in pairwise(hidden)]
-    above = product(maps, hidden[0])
-    target = oracles.solve(mix, np.array([GAINS[k] for k in fitted])[:, None] * v[:, list(fitted)].T)
-    back = _right_inverse(above)
-    free = integers(rng, hidden[0], INPUTS)
-    first = back @ target + free - back @ above @ free
-    maps = [first, *maps, q[:, list(fitted)] @ mix]
-    scalings = EXACT(rng.integers(1, 4, depth))
-    skips = EXACT([int(0 < l < depth - 1 and a.shape[0] == a.shape[1]) for l, a in enumerate(maps)])
-    weights = [
-        (a - s * np.eye(len(a), len(a.T), dtype=int)) / c for a, s, c in zip(maps, skips, scalings, strict=True)
-    ]
-    biases = [0 * w[:, 0] for w in weights]
-    precisions = EXACT(rng.integers(1, 4, depth))
-    case = Case(f"fit {seed}", weights, scalings, skips, biases, precisions, x, y)
-    return Fit(case, least_squares, q, (*(g**2 for g in GAINS), 0), fitted)
 
 
 def _turn(fit: Fit, lost: int, gained: int) -> list[np.ndarray]:
@@ -136,7 +114,7 @@ def _energy_of_turn(noise_term: Any, turn: tuple[Fit, int, int]) -> Any:
     """What the curvature of F* has beside pi_L (lambda_lost - lambda_gained)."""
     fit, lost, gained = turn
     curvature = 2 * oracles.along(fit.case, _turn(fit, lost, gained))[2]
-    loss = fit.case.precisions[-1] * (fit.eigenvalues[lost] - fit.eigenvalues[gained])
+    loss = fit.case.precisions[-1] * (EIGENVALUES[lost] - EIGENVALUES[gained])
     return curvature - loss + noise_term(fit, lost, gained)
 
 
@@ -250,12 +228,12 @@ def bottleneck(check: Check) -> None:
     check.exact(
         "turning the fit has curvature lambda_lost - lambda_gained in the loss",
         TURNS,
-        partial(_curvature_of_turn, lambda fit, lost, gained: fit.eigenvalues[lost] - fit.eigenvalues[gained]),
+        partial(_curvature_of_turn, lambda fit, lost, gained: EIGENVALUES[lost] - EIGENVALUES[gained]),
         twins=judged(
             _curvature_of_turn,
             {
-                "eigenvalues exchanged": lambda fit, lost, gained: fit.eigenvalues[gained] - fit.eigenvalues[lost],
-                "singular values": lambda fit, lost, gained: (*GAINS, 0)[lost] - (*GAINS, 0)[gained],
+                "eigenvalues exchanged": lambda fit, lost, gained: EIGENVALUES[gained] - EIGENVALUES[lost],
+                "singular values": lambda fit, lost, gained: GAINS[lost] - GAINS[gained],
             },
         ),
     )

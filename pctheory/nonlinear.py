@@ -375,6 +375,7 @@ class _Search(eqx.Module):
 
 
 def _dot(a: Layers, b: Layers) -> Float[Array, " batch"]:
+    """a^T b of each example."""
     return sum((jnp.einsum("lbn,lbn->b", u, v) for u, v in zip(a.runs, b.runs, strict=True)), jnp.asarray(0.0))
 
 

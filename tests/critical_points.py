@@ -36,6 +36,7 @@ class CriticalPoint:
 
     case: Case
     missed: np.ndarray  # in columns
+    directions: np.ndarray  # all q_k, in columns
 
     @property
     def top(self) -> np.ndarray:
@@ -65,7 +66,7 @@ def critical_point(
     d_x, *hidden, d_y = widths
     signal = min(d_x, d_y)
     gains = EXACT(np.arange(signal, 0, -1))
-    q, v = rotation(rng, d_y), rotation(rng, d_x)
+    q, v = _rotation(rng, d_y), _rotation(rng, d_x)
     turn = _unimodular(rng, d_x)
     missed = [k for k in range(d_y) if k not in fitted]
     x = EXACT(HADAMARD[:, :d_x])
@@ -81,7 +82,7 @@ def critical_point(
     biases = [0 * w[:, 0] for w in weights]
     name = f"{widths}, fits {fitted}, noise {noise}, seed {seed}"
     case = Case(name, weights, scalings, skips, biases, precisions, x @ turn.T, y)
-    return CriticalPoint(case, q[:, [k for k in missed if k < signal]])
+    return CriticalPoint(case, q[:, [k for k in missed if k < signal]], q)
 
 
 def _maps(
@@ -126,7 +127,7 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
     return oracles.solve(matrix, EXACT(np.eye(len(matrix), dtype=int)))
 
 
-def rotation(rng: np.random.Generator, size: int) -> np.ndarray:
+def _rotation(rng: np.random.Generator, size: int) -> np.ndarray:
     """(I - K)^-1 (I + K) with K skew: orthogonal, in fractions."""
     lower = np.tril(integers(rng, size, size), -1)
     one = EXACT(np.eye(size, dtype=int))

@@ -21,7 +21,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..energy import Activities
 from ..network import Layers, finite_result, refuse_too_large
-from ..nonlinear import Batch, NonlinearPCN, _energies, _gradients, _linearised
+from ..nonlinear import Batch, NonlinearPCN, _dot, _energies, _gradients, _linearised
 from .activities import Network, activities_of, activity_vectors, as_nonlinear, start_activities
 from .metric import FisherMetric, fisher_metric
 
@@ -64,7 +64,7 @@ class TaylorModel(eqx.Module):
         """-(g^T d + (1/2) d^T B d): by how much the model says that the energy falls."""
         step = self.net.linear.hidden(step, len(self.value))
         halfway = jax.tree.map(lambda g, b: g + b / 2, self.gradient, self.curvature.product(step))
-        return finite_result("predicted_reduction", -inner_products(halfway, step))
+        return finite_result("predicted_reduction", -_dot(halfway, step))
 
 
 class InferenceStep(eqx.Module):
@@ -104,15 +104,10 @@ def inference_step(net: Network, x: ArrayLike, y: ArrayLike, *, at: Activities |
     model = taylor_model(net, x, y, at=at, curvature="fisher")
     assert isinstance(model.curvature, FisherMetric)
     step = jax.tree.map(jnp.negative, model.curvature.solve(model.gradient))
-    predicted = -inner_products(model.gradient, step) / 2
+    predicted = -_dot(model.gradient, step) / 2
     moved = jax.tree.map(jnp.add, model.activities, step)
     after, _ = _value_and_gradient(model.net, moved, model.net.batch(x, y))
     return finite_result("inference_step", InferenceStep(step, predicted, model.value - after))
-
-
-def inner_products(a: Layers, b: Layers) -> Float[Array, " examples"]:
-    """a^T b of each example."""
-    return sum((jnp.einsum("lbn,lbn->b", u, v) for u, v in zip(a.runs, b.runs, strict=True)), jnp.asarray(0.0))
 
 
 @eqx.filter_jit
