@@ -6,6 +6,7 @@ READY  := $(VENV)/.ready
 
 # JAX multiplies with threads of its own; LAPACK's stall whenever a core is busy.
 export OPENBLAS_NUM_THREADS ?= 1
+export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
 
 .PHONY: help setup reproduce test soak bench lint types lock clean
 

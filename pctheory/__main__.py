@@ -11,11 +11,15 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pctheory
+
+from .processes import Job, Raised, finished_here, one_thread
 
 if TYPE_CHECKING:
     from .claims import Claim, Verdict
@@ -49,7 +53,7 @@ THEOREMS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if all is well, 1 if a claim or figure fails, 2 for bad input, 130 after Ctrl-C."""
     given = _parser().parse_args(arguments)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # JAX has threads of its own, LAPACK's stall beside them
+    one_thread(os.environ)  # before NumPy and JAX start
     try:
         return int(given.command(given))
     except BrokenPipeError:
@@ -98,26 +102,21 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--preset", default="default", help=f"{', '.join(PRESETS)} (default: default)")
         made.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"(default: {DEFAULT_OUT})")
         made.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with MNIST and the like")
+        made.add_argument("--recompute", action="store_true", help="ignore what is cached")
+    for made in (check, figure, reproduce):
         made.add_argument(
             "--jobs", type=int, default=_cores(), metavar="N", help="processes (default: one per core)"
         )
-        made.add_argument("--recompute", action="store_true", help="ignore what is cached")
+        made.add_argument(
+            "--time-limit",
+            type=float,
+            default=3600.0,
+            metavar="S",
+            help="seconds for one claim or one unit of a figure in a process of its own (default: 3600)",
+        )
     for made in (listing, check, figure, reproduce):
         made.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the checkout (default: here)")
     return parser
-
-
-def drop_compiled_code(*, above: int) -> None:
-    """Forget what JAX has compiled, if this process has more than `above` memory maps; nothing outside Linux.
-
-    A compiled function takes some of the 65,530 maps that Linux grants a process, a large one hundreds; past that
-    the process crashes.
-    """
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > above:
-        import jax
-
-        jax.clear_caches()  # type: ignore[no-untyped-call]
 
 
 def _cores() -> int:
@@ -145,7 +144,7 @@ def _check(given: argparse.Namespace) -> int:
     claims = collect_claims(given.root)
     if given.json is not None:
         _require_writable_parent(given.json)
-    verdicts = _verdicts(_chosen(claims, given.keys, given.paper))
+    verdicts = _verdicts(_chosen(claims, given.keys, given.paper), given.jobs, given.time_limit)
     if given.json is not None:
         _write_json(given.json, verdicts)
     return _judgement(verdicts)
@@ -172,30 +171,59 @@ def _chosen(claims: Mapping[str, "Claim"], keys: Sequence[str], paper: str | Non
     return dict(sorted(chosen.items()))
 
 
-def _verdicts(claims: Mapping[str, "Claim"]) -> list["Verdict"]:
-    from .claims import effective_statuses, verdict
+def _verdicts(claims: Mapping[str, "Claim"], jobs: int, limit: float) -> list["Verdict"]:
+    """Check the claims with this many processes; a claim whose process dies or takes too long has failed."""
+    from .claims import Verdict, effective_statuses, verdict
 
-    pctheory.enable_x64()
-    found = {}
-    for key in _tracked(claims, "checking claims"):
-        found[key] = verdict(claims[key])
-        drop_compiled_code(above=20_000)
+    if jobs < 1:
+        raise ValueError(f"jobs: expected a number of processes, 1 or more, got {jobs}")
+    if not limit > 0:
+        raise ValueError(f"time_limit: expected a positive number of seconds, got {limit}")
+    found: dict[str, Verdict] = {}
+    waiting = deque(Job(claim, verdict, (claim, limit, pctheory.enable_x64)) for claim in claims.values())
+    with _ClaimProgress(len(claims)) as progress:
+        finished = finished_here(waiting, min(jobs, len(claims)), progress.started, ahead=1)
+        with closing(finished) as stream:
+            for job, made in stream:
+                if isinstance(made, Raised):
+                    made = Verdict(job.what, (), (), 0.0, f"{made.error}\n{made.traceback}")
+                found[job.what.key] = made
+                progress.finished()
     effective = effective_statuses({k: v.own for k, v in found.items()}, {k: c.uses for k, c in claims.items()})
-    return [dataclasses.replace(made, effective=effective[key]) for key, made in found.items()]
+    return [dataclasses.replace(found[key], effective=effective[key]) for key in claims]
 
 
-def _tracked(keys: Iterable[str], what: str) -> Iterator[str]:
-    """The keys one by one, with progress on stderr: a bar on a terminal, a line each elsewhere."""
-    from rich.console import Console
-    from rich.progress import track
+class _ClaimProgress:
+    """Progress of checking claims, on stderr: a bar on a terminal, a line for each claim that starts elsewhere."""
 
-    listed, console = list(keys), Console(stderr=True)
-    if console.is_terminal:
-        yield from track(listed, description=what, console=console, transient=True)
-        return
-    for i, key in enumerate(listed, start=1):
-        print(f"[{i}/{len(listed)}] {key}", file=sys.stderr, flush=True)
-        yield key
+    def __init__(self, total: int) -> None:
+        self._total, self._count = total, 0
+
+    def __enter__(self) -> "_ClaimProgress":
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self._bar = Progress(console=console, transient=True) if console.is_terminal else None
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("checking claims", total=self._total)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def started(self, job: Job["Claim"]) -> None:
+        """A claim was handed to a worker."""
+        self._count += 1
+        if self._bar is None:
+            print(f"[{self._count}/{self._total}] {job.what.key}", file=sys.stderr, flush=True)
+
+    def finished(self) -> None:
+        """A claim was judged."""
+        if self._bar is not None:
+            self._bar.advance(self._task)
 
 
 def _judgement(verdicts: Sequence["Verdict"]) -> int:
@@ -292,6 +320,7 @@ def _figure(given: argparse.Namespace) -> int:
             data_dir=given.data_dir,
             jobs=given.jobs,
             recompute=given.recompute,
+            time_limit=given.time_limit,
             initializer=pctheory.enable_x64,
             on_progress=progress.told,
         )
@@ -368,7 +397,7 @@ def _reproduce(given: argparse.Namespace) -> int:
     for figure in figures.values():
         figure.parameters(given.preset)
     ledger = writable_folder(given.out) / "claims.json"
-    verdicts = _verdicts(claims)
+    verdicts = _verdicts(claims, given.jobs, given.time_limit)
     _write_json(ledger, verdicts)
     claims_status = _judgement(verdicts)
     print()

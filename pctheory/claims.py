@@ -26,6 +26,8 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 
+from .processes import drop_compiled_code, time_limit
+
 Attribution = Literal["stated", "reconstructed", "own"]
 Kind = Literal["proof", "exact", "enclosure", "property", "figure", "search", "difference", "counterexample"]
 Status = Literal["proved", "exact", "enclosed", "tested", "shown", "open", "differs", "refuted", "failed"]
@@ -132,6 +134,14 @@ class Claim:
     def paper(self) -> str:
         """The citation key before the slash."""
         return self.key.partition("/")[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by the name under which its module has it: another process imports it."""
+        return _claim_named, (self.run.__module__, self.run.__qualname__)
+
+
+def _claim_named(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass
@@ -305,15 +315,21 @@ def _folded(text: str) -> str:
     return " ".join(text.split())
 
 
-def verdict(claim: Claim) -> Verdict:
-    """Run the check of `claim`. An exception in it is a failure, kept as one line and its traceback below."""
+def verdict(claim: Claim, limit: float | None = None, initializer: Callable[[], object] = lambda: None) -> Verdict:
+    """Run the check of `claim`. An exception in it is a failure, kept as one line and its traceback below.
+
+    A worker process that takes more than `limit` seconds ends itself; it calls `initializer` first.
+    """
+    initializer()
     check, start, error = Check(), time.perf_counter(), ""
     try:
-        claim.run(check)
+        with time_limit(limit):
+            claim.run(check)
     except Exception as caught:
         first_line = str(caught).partition("\n")[0]
         error = f"{type(caught).__name__}: {first_line}\n{traceback.format_exc()}"
     seconds = time.perf_counter() - start
+    drop_compiled_code()
     return Verdict(claim, tuple(check.evidence), tuple(check.false_twins), seconds, error)
 
 

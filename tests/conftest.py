@@ -1,5 +1,6 @@
 """Every test runs in double precision, with the shapes in the annotations checked by beartype."""
 
+import os
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ import pytest
 jaxtyping.install_import_hook("pctheory", "beartype.beartype")
 
 import pctheory  # noqa: E402  (after the hook, so that it is checked)
-from pctheory.__main__ import drop_compiled_code  # noqa: E402
+from pctheory.processes import drop_compiled_code, one_thread  # noqa: E402
 
+one_thread(os.environ)
 pctheory.enable_x64()
 
 
@@ -22,7 +24,7 @@ def few_compiled_functions(request):
     yield
     worked = getattr(request.config, "worked_since_look", 0.0) + time.perf_counter() - start
     if worked > 3:  # compiling takes seconds, looking milliseconds
-        drop_compiled_code(above=20_000)
+        drop_compiled_code()
         worked = 0.0
     request.config.worked_since_look = worked
 

@@ -115,6 +115,8 @@ BAD_INPUT = {
     "equal dimensions": (["derive", "--dimensions", "2", "2", "3"], "--dimensions: got [2, 2, 3], expected three different positive widths"),
     "depth of nothing": (["derive", "chain", "--depth", "0"], "depth"),
     "no jobs": (["figure", "--jobs", "0"], "jobs: expected a number of processes, 1 or more, got 0"),
+    "no jobs to check": (["check", "saddles-2024/envelope", "--jobs", "-1"], "jobs: expected a number of processes, 1 or more, got -1"),
+    "no time": (["check", "saddles-2024/envelope", "--time-limit", "nan"], "time_limit: expected a positive number of seconds, got nan"),
     "outside a checkout": (["check", "--root", "/"], "no paper_checks/ folder in /; run inside a checkout of pctheory or pass --root"),
     "figures outside a checkout": (["figure", "--root", "/"], "no figures/ folder in /; run inside a checkout of pctheory or pass --root"),
     "unwritable out": (["reproduce", "--preset", "quick", "--out", "/dev/null/here"], "out: cannot write to /dev/null/here"),
@@ -166,7 +168,7 @@ def test_compiled_code_is_dropped(run_python):
     code = (
         "import numpy as np, pctheory; pctheory.enable_x64()\n"
         "from pathlib import Path\n"
-        "from pctheory.__main__ import drop_compiled_code\n"
+        "from pctheory.processes import drop_compiled_code\n"
         "x = np.ones((1, 1))\n"
         "for n in (2, 3):\n"
         "    pctheory.weight_hessian_dense(pctheory.loss, pctheory.standard([1, n, 1], seed=0), x, x)\n"

@@ -95,7 +95,7 @@ def test_dying_worker_takes_no_other_unit_with_it(tmp_path):
     checkout(tmp_path, quick='P((0, 1, 2), fault="die")')
     result, events = run(tmp_path, jobs=2)
     assert [(failure.unit, failure.error) for failure in result.failures] == [
-        ("seed 1", "the worker died: killed by the system (out of memory?), or crashed")
+        ("seed 1", "the worker died: killed by the system (out of memory?), crashed, or past its time limit")
     ]
     assert result.computed == 2
     assert len(entries(tmp_path / "out")) == 2

@@ -7,6 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pctheory"
 FLOORS = [
+    {"processes"},
     {"network", "matrix_algebra", "datasets", "claims", "figures"},
     {"energy", "induction"},
     {"equilibrium", "nonlinear"},

@@ -6,7 +6,7 @@ only what was in progress.
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib
 
+from ..processes import LOST, Job, Raised, finished_here, outcomes
 from .cache import DamagedEntryError, UnitCache, writable_folder
 from .figure import Figure
 from .output import save_figure
@@ -31,9 +32,7 @@ from .progress import (
     UnitFailed,
     UnitStarted,
 )
-from .work import Job, Order, Raised, outcomes, process_pool, workers
-
-LOST = Raised("the worker died: killed by the system (out of memory?), or crashed", "")
+from .work import Order, Stored, compute_unit
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ def run_figures(
     data_dir: Path | None = None,
     jobs: int = 1,
     recompute: bool = False,
+    time_limit: float | None = None,
     executor: Executor | None = None,
     initializer: Callable[[], object] | None = None,
     on_progress: Progress = _silent,
@@ -72,6 +72,8 @@ def run_figures(
     data_dir: folder of the data files, given to each figure's `data`.
     jobs: processes that compute; 1 computes in this process. Of an `executor`: how many workers it has.
     recompute: compute every unit, and put it in the place of its entry.
+    time_limit: seconds that a unit may take in a worker process; past it the worker ends itself, with the traceback
+    of every thread on its stderr, and the unit counts as lost with it.
     executor: any; its workers must have pctheory, and find the checkout, `out` and `data_dir` at the same paths.
     initializer: called before each unit where it is computed; importable, and harmless when called again.
     on_progress: called in this thread with each event.
@@ -86,19 +88,30 @@ def run_figures(
         raise ValueError("figures: got none; give at least one")
     if jobs < 1:
         raise ValueError(f"jobs: expected a number of processes, 1 or more, got {jobs}")
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit: expected a positive number of seconds, got {time_limit}")
     for figure in chosen.values():
         figure.parameters(preset)
     folder = writable_folder(out.resolve())
     run = _Run(out, UnitCache(writable_folder(folder / ".cache")), on_progress)
     matplotlib.use("agg")
     run.plan(chosen.values(), preset)
-    waiting = run.jobs(run.missing(recompute), data_dir.resolve() if data_dir else None, initializer)
-    if executor is not None:
-        run.give_up([*run.compute(waiting, executor, 2 * jobs), *waiting])
-        return run.result()
-    while waiting:
-        run.compute_here(waiting, jobs)
+    sent = _Sent(data_dir.resolve() if data_dir else None, initializer, time_limit)
+    waiting = run.jobs(run.missing(recompute), sent)
+    if executor is None:
+        run.record(finished_here(waiting, jobs, run.started))
+    else:
+        run.give_up([*run.record(outcomes(waiting, executor, 2 * jobs, run.started)), *waiting])
     return run.result()
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What goes with every unit to where it is computed."""
+
+    data_dir: Path | None
+    initializer: Callable[[], object] | None
+    limit: float | None
 
 
 @dataclass
@@ -143,57 +156,57 @@ class _Run:
         self._draw_when_complete(unit.figure)
         return True
 
-    def jobs(
-        self, units: Iterable[Unit], data_dir: Path | None, initializer: Callable[[], object] | None
-    ) -> deque[Job]:
+    def jobs(self, units: Iterable[Unit], sent: _Sent) -> deque[Job[Unit]]:
         """The orders to compute these units, less those whose parameters cannot be sent to a worker."""
-        jobs: deque[Job] = deque()
+        jobs: deque[Job[Unit]] = deque()
         for unit in units:
             try:
                 parameters = pickle.dumps(unit.parameters)
             except Exception as error:  # pickle raises what it likes
                 self._unit_failed(unit, Raised.by(error))
             else:
-                root, module = str(root_of(unit.figure)), unit.figure.module
-                order = Order(root, module, parameters, data_dir, initializer, self.cache, unit.entry, unit.sources)
-                jobs.append(Job(unit, order))
+                order = Order(
+                    str(root_of(unit.figure)),
+                    unit.figure.module,
+                    parameters,
+                    sent.data_dir,
+                    sent.initializer,
+                    self.cache,
+                    unit.entry,
+                    unit.sources,
+                    sent.limit,
+                )
+                jobs.append(Job(unit, compute_unit, (order,)))
         return jobs
 
-    def compute(self, jobs: deque[Job], executor: Executor, at_once: int) -> list[Job]:
-        """Compute and store these, taking them from `jobs`; returns those that were lost with their worker."""
+    def record(self, finished: Generator[tuple[Job[Unit], Any], None, None]) -> list[Job[Unit]]:
+        """What came of the units, drawing each figure once it has all of its; returns those without an outcome."""
         lost = []
-        with closing(outcomes(jobs, executor, at_once, self._started)) as stream:
+        with closing(finished) as stream:
             for job, outcome in stream:
                 if outcome is None:
                     lost.append(job)
-                elif isinstance(outcome, Raised):
-                    self._unit_failed(job.unit, outcome)
-                else:
+                elif isinstance(outcome, Stored):
                     self.computed += 1
-                    self.report(UnitDone(*self._counted(job.unit), outcome.seconds))
-                    self._draw_when_complete(job.unit.figure)
+                    self.report(UnitDone(*self._counted(job.what), outcome.seconds))
+                    self._draw_when_complete(job.what.figure)
+                else:
+                    self._unit_failed(job.what, outcome)
         return lost
 
-    def compute_here(self, jobs: deque[Job], count: int) -> None:
-        """Compute and store these with `count` processes of this machine, until all are done or one has died."""
-        with workers(count) as pool:
-            lost = self.compute(jobs, pool, 1 if count == 1 else 2 * count)
-        for job in lost:  # one of them brought the workers down: each alone, it can harm only itself
-            with process_pool(1) as pool:
-                self.give_up(self.compute(deque([job]), pool, 1))
-
-    def give_up(self, lost: Iterable[Job]) -> None:
+    def give_up(self, lost: Iterable[Job[Unit]]) -> None:
         """Record these as failed."""
         for job in lost:
-            self._unit_failed(job.unit, LOST)
+            self._unit_failed(job.what, LOST)
+
+    def started(self, job: Job[Unit]) -> None:
+        """A unit was handed over."""
+        self.report(UnitStarted(*self._where(job.what)))
 
     def result(self) -> RunResult:
         """What the run came to."""
         cached = self.finished - self.computed - sum(failure.unit is not None for failure in self.failures)
         return RunResult(dict(sorted(self.drawn.items())), tuple(self.failures), self.computed, cached)
-
-    def _started(self, job: Job) -> None:
-        self.report(UnitStarted(*self._where(job.unit)))
 
     def _where(self, unit: Unit) -> tuple[str, str, int, int]:
         total = sum(len(plan.units) for plan in self.plans.values())

@@ -1,0 +1,89 @@
+"""Work in processes of its own: nothing is lost when a worker dies or hangs."""
+
+import os
+import time
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from pctheory.processes import LOST, XLA_ONE_THREAD, Job, Raised, finished_here, one_thread, time_limit
+
+
+def square(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"number is {number}")
+    return number**2
+
+
+def dies_once(number: int, mark: Path) -> int:
+    if not mark.exists():
+        mark.touch()
+        os._exit(9)
+    return number**2
+
+
+def hangs(number: int) -> int:
+    with time_limit(0.5):
+        time.sleep(600)
+    return number
+
+
+def thread_settings(name: str) -> str:
+    return os.environ[name]
+
+
+def came_of(jobs: list[Job[int]], count: int) -> dict[int, object]:
+    started: list[int] = []
+    found = {
+        job.what: outcome for job, outcome in finished_here(deque(jobs), count, lambda j: started.append(j.what))
+    }
+    assert set(started) == set(found)
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_results_and_what_is_raised(count: int):
+    found = came_of([Job(n, square, (n,)) for n in (3, -1, 5)], count)
+    assert (found[3], found[5]) == (9, 25)
+    raised = found[-1]
+    assert isinstance(raised, Raised)
+    assert raised.error == "ValueError: number is -1"
+    assert "in square" in raised.traceback
+
+
+def test_a_worker_that_dies_takes_nothing_with_it(tmp_path: Path):
+    jobs = [Job(n, square, (n,)) for n in range(6)]
+    jobs.insert(2, Job(7, dies_once, (7, tmp_path / "mark")))
+    assert came_of(jobs, 2) == {n: n**2 for n in (*range(6), 7)}
+
+
+def test_a_call_past_its_time_limit_is_lost_alone(capfd: pytest.CaptureFixture[str]):
+    jobs = [Job(0, hangs, (0,)), *(Job(n, square, (n,)) for n in range(1, 5))]
+    assert came_of(jobs, 2) == {0: LOST} | {n: n**2 for n in range(1, 5)}
+    assert "in hangs" in capfd.readouterr().err, "where it hung"
+
+
+def test_no_time_limit_ends_a_process_that_is_no_worker():
+    with time_limit(0.05):
+        time.sleep(0.2)
+
+
+def test_workers_have_one_thread_each(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=nowhere")
+    names = ("OPENBLAS_NUM_THREADS", "XLA_FLAGS")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    outcomes = finished_here(deque(Job(name, thread_settings, (name,)) for name in names), 2, lambda job: None)
+    assert {job.what: outcome for job, outcome in outcomes} == {
+        "OPENBLAS_NUM_THREADS": "1",
+        "XLA_FLAGS": f"--xla_dump_to=nowhere {XLA_ONE_THREAD}",
+    }
+    assert os.environ["XLA_FLAGS"] == "--xla_dump_to=nowhere", "as it was"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def test_one_thread_leaves_the_users_choice():
+    environment = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=true", "OPENBLAS_NUM_THREADS": "4"}
+    one_thread(environment)
+    assert environment["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=true"
+    assert environment["OPENBLAS_NUM_THREADS"] == "4"
