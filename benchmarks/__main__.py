@@ -19,7 +19,17 @@ from rich.console import Console
 
 import pctheory
 
-from . import compile_time, curvature, dense_hessian, exact_step, exponents, memory, trust_region
+from . import (
+    compile_time,
+    conditioning,
+    curvature,
+    dense_hessian,
+    dyson,
+    exact_step,
+    exponents,
+    memory,
+    trust_region,
+)
 from .measure import HEADINGS, Case, Row, machine
 
 TOPICS = {
@@ -30,6 +40,8 @@ TOPICS = {
     "memory": memory.cases,
     "curvature": curvature.cases,
     "trust-region": trust_region.cases,
+    "conditioning": conditioning.cases,
+    "dyson": dyson.cases,
 }
 OUTPUT = Path(__file__).parent / "output"
 

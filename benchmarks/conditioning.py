@@ -1,0 +1,83 @@
+"""Conditioning: both extreme eigenvalues of the activity Hessian from its structure, beside dense ones.
+
+Dense is what existing code does: form H_z, then all its eigenvalues. Both include everything from the network on,
+and are compiled before. The large case has 65,536 activities, whose dense Hessian would take 34 GB: its time is
+that of the first call, compilation included, and its errors are the bounds that the search reports.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import pctheory
+from pctheory.conditioning import activity_hessian_extremes
+
+from .measure import Case, Goal, Row, alternating, milliseconds, quartiles
+
+SECONDS, ERROR = Goal("at most", 30.0), Goal("at most", 1e-6)
+KINDS: dict[str, Callable[..., pctheory.LinearPCN]] = {
+    "muPC with skips": pctheory.mupc,
+    "SP": pctheory.standard,
+    "SP with skips": partial(pctheory.standard, skips=True),
+}
+
+
+def cases(*, quick: bool) -> list[Case]:
+    if quick:
+        return [Case(against_dense, (16, 40, 2), {"rounds": 2}), Case(large, (8, 80, 2))]
+    return [
+        Case(against_dense, (64, 16, 10)),
+        Case(against_dense, (64, 32, 10)),
+        Case(large, (512, 128, 10)),
+    ]
+
+
+def dense_extremes(net: pctheory.LinearPCN) -> tuple[float, float]:
+    values = np.linalg.eigvalsh(np.asarray(pctheory.activity_hessian_dense(net)))
+    return float(values[0]), float(values[-1])
+
+
+def against_dense(width: int, hidden: int, outputs: int, *, rounds: int = 5) -> list[Row]:
+    rows = []
+    for kind, constructor in KINDS.items():
+        net = constructor((width,) * (hidden + 1) + (outputs,), seed=0)
+        found, (low, high) = activity_hessian_extremes(net), dense_extremes(net)
+        calls: dict[str, Callable[[], Any]] = {
+            "structure": partial(activity_hessian_extremes, net),
+            "dense": partial(dense_extremes, net),
+        }
+        times = alternating(calls, rounds)
+        quarter, ratio, three_quarters = quartiles(times["structure"] / times["dense"])
+        details = milliseconds(times) | {
+            "condition number": found.condition_number,
+            "smallest differs by": abs(found.smallest / low - 1),  # for SP with skips the dense one is the worse
+            "largest differs by": abs(found.largest / high - 1),
+            "products": found.products,
+            "solves": found.solves,
+        }
+        name = f"cond(H_z), {kind}, N {width}, H {hidden}, d_y {outputs}"
+        rows.append(Row(name, "time / dense", ratio, spread=(quarter, three_quarters), details=details))
+    return rows
+
+
+def large(width: int, hidden: int, outputs: int) -> list[Row]:
+    rows = []
+    for kind, constructor in KINDS.items():
+        net = constructor((width,) * (hidden + 1) + (outputs,), seed=0)
+        start = time.perf_counter()
+        found = activity_hessian_extremes(net)
+        taken = time.perf_counter() - start
+        name = f"cond(H_z), {kind}, N {width}, H {hidden}, d_y {outputs}"
+        details = {
+            "condition number": found.condition_number,
+            "residual of smallest": found.residuals[0],
+            "residual of largest": found.residuals[1],
+            "products": found.products,
+            "solves": found.solves,
+        }
+        rows.append(Row(name, "time", taken, "s", goal=SECONDS, details=details))
+        rows.append(Row(name, "relative error, bound", max(found.errors), goal=ERROR))
+    return rows
