@@ -5,7 +5,7 @@ Defined here
     DATASETS         the names that `dataset` knows
     dataset          one of them, normalised
     toy_regression   x ~ N(1, 0.1^2), y = -x
-    batches          an endless stream of shuffled mini-batches
+    batches          an endless stream of shuffled mini-batches; stacked_batches: some of them as two arrays
     idx_array, cifar_records   the two binary formats
 
 Nothing is downloaded. A file is compared with its published sha256 before anything interprets it, and no more
@@ -18,6 +18,7 @@ import gzip
 import hashlib
 import importlib
 import io
+import itertools
 import math
 import os
 import random
@@ -143,6 +144,20 @@ def batches(dataset: Dataset, size: int, *, seed: int) -> Iterator[Batch]:
     if not 1 <= size <= len(dataset.inputs):
         raise ValueError(f"size is {size}, expected 1 to {len(dataset.inputs)}, the examples of {dataset.name!r}")
     return _batches(dataset, size, _generator(seed))
+
+
+def stacked_batches(
+    dataset: Dataset, size: int, *, seed: int, count: int | None = None
+) -> tuple[Float64[np.ndarray, "batches size features"], Float64[np.ndarray, "batches size outputs"]]:
+    """The first `count` of `batches`, stacked as (xs, ys): what training takes. By default one pass over the data.
+
+    Raises as `batches`, and ValueError for a count below 1.
+    """
+    count = len(dataset.inputs) // size if count is None else count
+    if count < 1:
+        raise ValueError(f"count is {count}, expected a number of batches, 1 or more")
+    xs, ys = zip(*itertools.islice(batches(dataset, size, seed=seed), count), strict=True)
+    return np.stack(xs), np.stack(ys)
 
 
 def _batches(dataset: Dataset, size: int, rng: np.random.Generator) -> Iterator[Batch]:

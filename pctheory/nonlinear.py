@@ -5,7 +5,8 @@ Defined here
     feedforward, loss, prediction_errors, layer_energies, energy, activity_gradient, partial_weight_gradient
                    under the names, normalisation and checks of `energy`, which they equal for the identity
     Inferred       where inference ended, and how near that is to a stationary point
-    inference_by_halving        fixed steps of gradient descent on the activities, halved when the energy rises
+    inference_descent           gradient descent on the activities, a number of steps of one rate
+    inference_by_halving        the same, the rate halved when the energy rises
     inference_to_stationarity   conjugate Gauss-Newton steps on the activities to a stated tolerance
 
 Notation: phi is the activation, and the prediction of layer l is
@@ -17,6 +18,7 @@ Used as  `from pctheory import nonlinear; nonlinear.loss(net, x, y)`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -29,7 +31,6 @@ from .network import Layer, Layers, LinearPCN, finite_result, is_concrete, scan_
 
 Activation = Callable[[Array], Array]
 Batch = tuple[Array, Array]
-Seen = tuple[Array, Array, Array]  # of the layer below: its activities, what the weights see of them, its slope
 State = tuple[Layers, Array, Array, Array]  # of a loop: hidden activities, two numbers of it, how many steps
 
 # An energy that differs by this much has not risen but been rounded: a sum of a few hundred squares.
@@ -138,6 +139,26 @@ def partial_weight_gradient(net: NonlinearPCN, activities: Activities, x: ArrayL
     """
     chain, _ = _linearised_at(net, activities, x, y)
     return finite_result("partial_weight_gradient", _weight_gradients(net, chain))
+
+
+def inference_descent(
+    net: NonlinearPCN, x: ArrayLike, y: ArrayLike, *, rate: float | Float[Array, ""], steps: int
+) -> Inferred:
+    r"""Gradient descent on the activities of each example,  z <- z - rate B dF/dz,  from the feedforward ones.
+
+    `steps` steps of one rate. There is no B in what moves: a rate that was stated for the batch-mean energy, as in
+    the published code of mupc-2025, is to be divided by the batch size,  rate = published / B. Whether it is near a
+    stationary point then is not promised: read `stationarity`. A descent that diverges is returned as it is:
+    activities grow to inf or NaN.
+
+    Raises ValueError for a rate that is not positive and finite, `steps` below 1, a net without hidden layers.
+    Source: mupc-2025, with steps = H. Twin: a Python loop; `dynamics.inference_descent` for the identity.
+    Cost: two passes a step.
+    """
+    if np.ndim(rate) or (is_concrete(rate) and not 0 < rate < np.inf):
+        raise ValueError(f"rate is {rate}, expected a positive finite number")
+    batch = _inference_batch(net, x, y, steps, "inference_descent")
+    return _inference_descent(net, batch, jnp.asarray(rate, dtype=float), steps)
 
 
 def inference_by_halving(
@@ -260,16 +281,22 @@ def _linearised_at(net: NonlinearPCN, activities: Activities, x: ArrayLike, y: A
 
 @eqx.filter_jit
 def _linearised(net: NonlinearPCN, hidden: Layers, batch: Batch) -> _Chain:
+    """All layers at once: no layer waits for another, as the activities of all are given."""
     x, y = batch
+    lengths = net.weights.lengths
 
-    def step(below: Seen, layer: Layer, z: Array) -> tuple[Seen, Seen]:
-        z_below, signal, slope = below
-        e = z - (_weighted(layer, signal) + _skipped(layer, z_below) + layer.bias)
-        above, steepness = jax.jvp(net.activation, (z,), (jnp.ones_like(z),))
-        return (z, above, steepness), (e, signal, slope)
+    def error(layer: Layer, z: Array, z_below: Array, signal: Array) -> Array:
+        return z - (_weighted(layer, signal) + _skipped(layer, z_below) + layer.bias)
 
-    zs = hidden.appended(y, net.weights.lengths)
-    return _Chain(*scan_layers(net.linear.runs, step, (x, x, jnp.ones_like(x)), zs)[1])
+    def seen_above(first: Array, rest: Layers) -> Layers:
+        return Layers((first[None], *rest.runs)).restacked(lengths)
+
+    def slope(z: Array) -> Array:
+        return jax.jvp(net.activation, (z,), (jnp.ones_like(z),))[1]
+
+    signals, slopes = jax.tree.map(net.activation, hidden), jax.tree.map(slope, hidden)
+    below, signals, slopes = seen_above(x, hidden), seen_above(x, signals), seen_above(jnp.ones_like(x), slopes)
+    return _Chain(_each(error, net.linear, hidden.appended(y, lengths), below, signals), signals, slopes)
 
 
 @eqx.filter_jit
@@ -281,23 +308,26 @@ def _energies(net: NonlinearPCN, chain: _Chain) -> Float[Array, "depth batch"]:
 
 @eqx.filter_jit
 def _gradients(net: NonlinearPCN, chain: _Chain) -> Layers:
-    """dF/dz_1..dF/dz_H of each example by itself."""
-
-    def step(pull: Array, layer: Layer, e: Array, slope: Array) -> tuple[Array, Array]:
-        force = layer.precision * e
-        return _pulled(layer, slope, force), force - pull
-
-    nothing = jnp.zeros_like(chain.errors[-1])
-    found = scan_layers(net.linear.runs, step, nothing, chain.errors, chain.slopes, reverse=True)[1]
-    return found.without_last()
+    """dF/dz_1..dF/dz_H of each example by itself: pi_l e_l - J_{l+1}^T pi_{l+1} e_{l+1}, all layers at once."""
+    forces = _each(lambda layer, e: layer.precision * e, net.linear, chain.errors)
+    first, *rest = _each(_pulled, net.linear, chain.slopes, forces).runs
+    upper = Layers((first[1:], *rest) if len(first) > 1 else tuple(rest))
+    below = forces.without_last()
+    return jax.tree.map(lambda force, pull: force - pull, below, upper.restacked(below.lengths))
 
 
 @eqx.filter_jit
 def _weight_gradients(net: NonlinearPCN, chain: _Chain) -> Layers:
-    def step(_: None, layer: Layer, e: Array, signal: Array) -> tuple[None, Array]:
-        return None, -layer.scaling * layer.precision * (e.T @ signal) / len(e)
+    def gradient(layer: Layer, e: Array, signal: Array) -> Array:
+        return -layer.scaling * layer.precision * (e.T @ signal) / len(e)
 
-    return scan_layers(net.linear.runs, step, None, chain.errors, chain.signals)[1]
+    return _each(gradient, net.linear, chain.errors, chain.signals)
+
+
+def _each(function: Callable[..., Any], *layers: LinearPCN | Layers) -> Any:
+    """`function` of every layer, all at once: of networks and `Layers`, stacked alike."""
+    outputs = [jax.vmap(function)(*runs) for runs in zip(*(part.runs for part in layers), strict=True)]
+    return jax.tree.map(lambda *parts: Layers(parts), *outputs)
 
 
 def _stationarity(y: Array, hidden: Layers, gradients: Layers) -> Array:
@@ -315,6 +345,20 @@ def _inferred(net: NonlinearPCN, hidden: Layers, batch: Batch, steps: Array) -> 
     return Inferred(hidden, energy, _stationarity(batch[1], hidden, _gradients(net, chain)), steps)
 
 
+def _descended(net: NonlinearPCN, hidden: Layers, chain: _Chain, rate: Array) -> Layers:
+    """One step of each example against its own gradient."""
+    return jax.tree.map(lambda z, g: z - rate * g, hidden, _gradients(net, chain))
+
+
+@eqx.filter_jit
+def _inference_descent(net: NonlinearPCN, batch: Batch, rate: Array, steps: int) -> Inferred:
+    def step(hidden: Layers, _: None) -> tuple[Layers, None]:
+        return _descended(net, hidden, _linearised(net, hidden, batch), rate), None
+
+    hidden, _ = jax.lax.scan(step, _feedforward(net, batch[0]).without_last(), None, length=steps)
+    return _inferred(net, hidden, batch, jnp.asarray(steps))
+
+
 @eqx.filter_jit
 def _inference_by_halving(net: NonlinearPCN, batch: Batch, rate: Array, floor: Array, steps: int) -> Inferred:
     def running(state: State) -> Array:
@@ -326,8 +370,7 @@ def _inference_by_halving(net: NonlinearPCN, batch: Batch, rate: Array, floor: A
         chain = _linearised(net, hidden, batch)
         energy = _energies(net, chain).sum()
         rate = jnp.where(energy < before, rate, rate / 2)
-        length = jnp.where(rate > floor, rate, 0.0)
-        hidden = jax.tree.map(lambda z, g: z - length * g, hidden, _gradients(net, chain))
+        hidden = _descended(net, hidden, chain, jnp.where(rate > floor, rate, 0.0))
         return hidden, energy, rate, made + (rate > floor)
 
     start = _feedforward(net, batch[0]).without_last(), jnp.asarray(jnp.inf), rate, jnp.asarray(0)

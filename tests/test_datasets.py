@@ -31,6 +31,7 @@ from pctheory.datasets import (
     cifar_records,
     dataset,
     idx_array,
+    stacked_batches,
     toy_regression,
 )
 
@@ -335,6 +336,19 @@ def test_batches_of_different_seeds_visit_every_example_equally(numbered):
     firsts = [next(batches(numbered, 1, seed=seed))[0].item() for seed in range(2000)]
     counts = np.bincount(np.array(firsts, int), minlength=10)
     assert np.abs(counts - 200).max() < 5 * math.sqrt(200 * 0.9)  # five standard deviations of a binomial count
+
+
+@pytest.mark.parametrize(("count", "expected"), [(None, 3), (1, 1), (7, 7)])
+def test_stacked_batches_are_the_first_ones(numbered, count, expected):
+    xs, ys = stacked_batches(numbered, 3, seed=5, count=count)
+    assert xs.shape == ys.shape == (expected, 3, 1)
+    for x, y, batch in zip(xs, ys, batches(numbered, 3, seed=5), strict=False):
+        np.testing.assert_array_equal((x, y), batch)
+
+
+def test_stacked_batches_bad_count(numbered):
+    with pytest.raises(ValueError, match="count is 0, expected a number of batches, 1 or more"):
+        stacked_batches(numbered, 3, seed=5, count=0)
 
 
 @pytest.mark.parametrize("size", [0, -1, 11])

@@ -81,7 +81,7 @@ def weight_descent_by_rule(
     activities that inference reached is one.
     """
     optimiser = optimiser_of_optax(optimiser)
-    xs, ys = _batches(net, batches)
+    xs, ys = checked_batches(net, batches)
     count = len(xs) if steps is None else at_least_one("steps", steps)
     return _weight_descent(function("rule", rule), net, (xs, ys), optimiser, count)
 
@@ -110,7 +110,8 @@ class GradientRule(eqx.Module):
         return jax.grad(value)(net.weights)
 
 
-def _batches(net: Network, batches: tuple[ArrayLike, ArrayLike]) -> tuple[Array, Array]:
+def checked_batches(net: Network, batches: tuple[ArrayLike, ArrayLike]) -> tuple[Array, Array]:
+    """`batches` as (xs, ys), finite and with the columns that `net` has; TypeError or ValueError otherwise."""
     if not (isinstance(batches, tuple) and len(batches) == 2):
         raise TypeError(
             f"batches is a {type(batches).__name__}, expected (xs, ys), each (batches, examples, columns)"
@@ -127,6 +128,21 @@ def _batches(net: Network, batches: tuple[ArrayLike, ArrayLike]) -> tuple[Array,
     return xs, ys
 
 
+def learning_step(
+    rule: LearningRule, net: Network, batches: tuple[Array, Array], optimiser: optax.GradientTransformation
+) -> Callable[[tuple[PyTree, PyTree], Array], tuple[tuple[PyTree, PyTree], PyTree]]:
+    """One update as a function of (weights, state of the optimiser) and the step's number, for a loop of JAX."""
+
+    def step(carry: tuple[PyTree, PyTree], index: Array) -> tuple[tuple[PyTree, PyTree], PyTree]:
+        weights, state = carry
+        x, y = (part[index % len(part)] for part in batches)
+        direction, record = rule(net.with_weights(weights), x, y)
+        updates, state = optimiser.update(direction, state, weights)
+        return (optax.apply_updates(weights, updates), state), record
+
+    return step
+
+
 @eqx.filter_jit
 def _weight_descent(
     rule: LearningRule,
@@ -135,13 +151,7 @@ def _weight_descent(
     optimiser: optax.GradientTransformation,
     steps: int,
 ) -> tuple[Net, PyTree]:
-    def step(carry: tuple[PyTree, PyTree], index: Array) -> tuple[tuple[PyTree, PyTree], PyTree]:
-        weights, state = carry
-        x, y = (part[index % len(part)] for part in batches)
-        direction, record = rule(net.with_weights(weights), x, y)
-        updates, state = optimiser.update(direction, state, weights)
-        return (optax.apply_updates(weights, updates), state), record
-
     start = net.weights, optimiser.init(net.weights)
+    step = learning_step(rule, net, batches, optimiser)
     (weights, _), records = jax.lax.scan(step, start, jnp.arange(steps))
     return net.with_weights(weights), records
