@@ -62,7 +62,28 @@ TRUST_REGION = {
     "trust-region-2023/weight-gradient": "proved",
     "trust-region-2023/weight-noise": "differs",
 }
-STATUS = EQUILIBRIUM | LANDSCAPE | TRUST_REGION
+INFERENCE = {
+    "ishikawa-2025/precision-interpolates": "proved",
+    "limits-2026/alignment": "tested",
+    "limits-2026/dmft": "tested",
+    "limits-2026/output-precision": "exact",
+    "limits-2026/rescaling-line": "differs",
+    "mupc-2025/activity-decay": "exact",
+    "mupc-2025/conditioning": "differs",
+    "mupc-2025/forward-pass": "exact",
+    "mupc-2025/limit-in-training": "differs",
+    "mupc-2025/limit-to-loss": "exact",
+    "mupc-2025/lr-transfer": "tested",
+    "mupc-2025/orthogonal": "exact",
+    "mupc-2025/spectra": "exact",
+    "own/activity-rate-transfer": "tested",
+    "own/conditioning-depends-on-init": "exact",
+    "own/conditioning-with-skips": "tested",
+    "own/dyson-spectrum": "tested",
+    "own/inference-reach": "tested",
+    "own/step-stability": "proved",
+}
+STATUS = EQUILIBRIUM | LANDSCAPE | TRUST_REGION | INFERENCE
 
 
 @pytest.mark.parametrize("key", CLAIMS)
