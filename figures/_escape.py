@@ -9,7 +9,7 @@ that loss, and PC's energy summed over the batch, which is B times that energy; 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise, product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from pctheory import Layers, LinearPCN, equilibrium_and_gradient, nonlinear, weight_descent_by_rule
-from pctheory.datasets import batches, dataset
+from pctheory.datasets import dataset, stacked_batches
 from pctheory.figures import COLOURS, WIDTHS, Arrays
 from pctheory.nonlinear import NonlinearPCN
 
@@ -189,8 +189,8 @@ def image_training(parameters: Images, data_dir: Path | None) -> dict[str, Value
     """Loss of each batch before its update, and norm of the gradient, of the one run in `parameters`."""
     p = parameters
     (run,) = p.runs
-    stream = batches(dataset(run.data_set, data_dir=data_dir), p.batch, seed=run.seed)
-    xs, ys = map(np.stack, zip(*islice(stream, min(p.batches, p.iterations)), strict=True))
+    count = min(p.batches, p.iterations)
+    xs, ys = stacked_batches(dataset(run.data_set, data_dir=data_dir), p.batch, seed=run.seed, count=count)
     rng = np.random.default_rng(run.seed)
     weights = near_origin((xs.shape[-1], *[p.width] * 4, ys.shape[-1]), p.std, rng)
     if p.usual_layer:

@@ -6,7 +6,7 @@ numerically, and the weights take PC's local gradient at what was reached. Theor
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 
 import matplotlib.figure
@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from pctheory import Layers, LinearPCN, equilibrated_energy, loss, partial_weight_gradient, standard
-from pctheory.datasets import batches, dataset
+from pctheory.datasets import dataset, stacked_batches
 from pctheory.dynamics import inference_flow, weight_descent_by_rule
 from pctheory.figures import COLOURS, THEORY_LINE, WIDTHS, Arrays, Figure, colour_sequence
 
@@ -60,7 +60,7 @@ def data(parameters: Parameters, data_dir: Path | None) -> Mapping[str, npt.NDAr
     p = parameters
     (name,), (depth,) = p.data_sets, p.hidden_layers
     examples = dataset(name, data_dir=data_dir)
-    xs, ys = map(np.stack, zip(*islice(batches(examples, p.batch, seed=p.seed), p.iterations), strict=True))
+    xs, ys = stacked_batches(examples, p.batch, seed=p.seed, count=p.iterations)
     widths = (xs.shape[-1], *[p.width] * depth, ys.shape[-1])
     net = standard(widths, seed=p.seed, initialisation="uniform", variance=1 / 3)
 

@@ -1,17 +1,17 @@
 """The pictures of escape times and of training without end: what they show, and what is drawn of it."""
 
-import io
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy.integrate import quad
 
 from figures import saddles_escape_times as escapes
 from figures import saddles_no_minimiser as noisy
-from pctheory.figures import COLOURS, paper_style
+from pctheory.figures import COLOURS
 from pctheory.figures.figure import PRESETS
+
+from .pictures import computed, drawn, stored_size
 
 MODULES = (escapes, noisy)
 DEPTH = 4
@@ -23,22 +23,13 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def arrays():
-    def computed(module):
-        units = module.FIGURE.unit_parameters(SMALL[module])
-        return {
-            unit: {name: np.array(a) for name, a in module.data(own, None).items()} for unit, own in units.items()
-        }
-
-    return {module: computed(module) for module in MODULES}
+    return {module: computed(module, SMALL[module]) for module in MODULES}
 
 
 @pytest.fixture(scope="module")
 def pictures(arrays):
-    with paper_style():
-        drawn = {module: module.draw(arrays[module], SMALL[module]) for module in MODULES}
-        yield drawn
-    for picture in drawn.values():
-        plt.close(picture)
+    with drawn(arrays, SMALL) as made:
+        yield made
 
 
 # --- escape times ---
@@ -178,9 +169,7 @@ def test_every_network_is_drawn_with_its_law(arrays, pictures):
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.FIGURE.key)
 @pytest.mark.parametrize("suffix", ["png", "pdf"])
 def test_draws(pictures, module, suffix):
-    buffer = io.BytesIO()
-    pictures[module].savefig(buffer, format=suffix, dpi=60)
-    assert len(buffer.getvalue()) > 10_000
+    assert stored_size(pictures[module], suffix) > 10_000
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.FIGURE.key)

@@ -1,11 +1,9 @@
 """The pictures of training toy networks: runs against loops on formulas, statistics against SciPy, ink and data."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.colors
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
@@ -19,8 +17,10 @@ from figures import trust_region_toy_landscape as landscape
 from figures import trust_region_weight_noise as noise
 from pctheory.claims import claim_index
 from pctheory.datasets import toy_regression
-from pctheory.figures import COLOURS, paper_style
+from pctheory.figures import COLOURS
 from pctheory.figures.figure import PRESETS
+
+from .pictures import computed, drawn, stored_size
 
 MODULES = (alignment, chains, noise)
 DEPTHS = (chains.Depth(2, 30, 0.3), chains.Depth(3, 30))
@@ -38,22 +38,13 @@ PHI = {
 
 @pytest.fixture(scope="module")
 def arrays():
-    return {
-        module: {
-            unit: {name: np.array(array) for name, array in module.data(own, None).items()}
-            for unit, own in module.FIGURE.unit_parameters(SMALL[module]).items()
-        }
-        for module in MODULES
-    }
+    return {module: computed(module, SMALL[module]) for module in MODULES}
 
 
 @pytest.fixture(scope="module")
 def pictures(arrays):
-    with paper_style():
-        drawn = {module: module.draw(arrays[module], SMALL[module]) for module in MODULES}
-        yield drawn
-    for picture in drawn.values():
-        plt.close(picture)
+    with drawn(arrays, SMALL) as made:
+        yield made
 
 
 # --- twins: one network, one formula at a time ---
@@ -357,9 +348,7 @@ def drawn_in(axes, colour):
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.FIGURE.key)
 @pytest.mark.parametrize("suffix", ["png", "pdf"])
 def test_draws(pictures, module, suffix):
-    buffer = io.BytesIO()
-    pictures[module].savefig(buffer, format=suffix, dpi=60)
-    assert len(buffer.getvalue()) > 10_000
+    assert stored_size(pictures[module], suffix) > 10_000
 
 
 def test_alignment_shows_means_and_starts(arrays, pictures):
