@@ -97,17 +97,62 @@ from .landscape import (
     random_directions as random_directions,
 )
 
-# Descent and flow on weights and activities
+# Descent and flow on weights and activities, and training
 from .dynamics import (
+    Inference as Inference,
     InferenceFlow as InferenceFlow,
+    Training as Training,
+    WeightDescent as WeightDescent,
     WeightFlow as WeightFlow,
+    accuracy as accuracy,
+    backpropagation_rule as backpropagation_rule,
+    equilibrium_rule as equilibrium_rule,
     escape_time as escape_time,
     escape_time_of_flow as escape_time_of_flow,
     inference_descent as inference_descent,
     inference_flow as inference_flow,
+    train as train,
+    training_sweep as training_sweep,
     weight_descent as weight_descent,
     weight_descent_by_rule as weight_descent_by_rule,
+    weight_descent_snapshots as weight_descent_snapshots,
     weight_flow as weight_flow,
+)
+
+# Inference: how it is conditioned, and how the forward pass it starts from scales
+from .conditioning import (
+    ActivityHessianExtremes as ActivityHessianExtremes,
+    ForwardPassMoments as ForwardPassMoments,
+    LawFit as LawFit,
+    activity_hessian_extremes as activity_hessian_extremes,
+    activity_hessian_extremes_nonlinear as activity_hessian_extremes_nonlinear,
+    activity_hessian_spectrum as activity_hessian_spectrum,
+    activity_hessian_split as activity_hessian_split,
+    coordinate_check as coordinate_check,
+    exponential_fit as exponential_fit,
+    forward_pass_moments as forward_pass_moments,
+    log_log_fit as log_log_fit,
+)
+
+# Before any weight is drawn: limiting spectra, expectations, infinite width
+from .random_matrix import (
+    ActivityHessianLaw as ActivityHessianLaw,
+    NotConvergedError as NotConvergedError,
+    RandomChain as RandomChain,
+    activity_hessian_law as activity_hessian_law,
+    expected_forward_pass as expected_forward_pass,
+    expected_rescaling as expected_rescaling,
+    free_edges as free_edges,
+    marchenko_pastur as marchenko_pastur,
+    orthogonal_spectrum as orthogonal_spectrum,
+    rescaling_moments as rescaling_moments,
+    semicircle as semicircle,
+    standard_variances as standard_variances,
+)
+from .mean_field import (
+    MeanFieldDescent as MeanFieldDescent,
+    lazy_descent as lazy_descent,
+    mean_field_descent as mean_field_descent,
 )
 
 # Networks with an activation function: `nonlinear` has the functions of `energy` for them, and inference
@@ -120,6 +165,7 @@ from .datasets import (
     Dataset as Dataset,
     batches as batches,
     dataset as dataset,
+    stacked_batches as stacked_batches,
     toy_regression as toy_regression,
 )
 

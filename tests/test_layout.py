@@ -8,10 +8,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pctheory"
 FLOORS = [
     {"processes"},
-    {"network", "matrix_algebra", "datasets", "claims", "figures"},
-    {"energy", "induction"},
+    {"network", "matrix_algebra", "random_matrix", "datasets", "claims", "figures", "ledger"},
+    {"energy", "induction", "mean_field"},
     {"equilibrium", "nonlinear"},
-    {"curvature", "saddles", "trust_region", "dynamics", "landscape"},
+    {"curvature", "saddles", "trust_region", "dynamics", "landscape", "conditioning"},
+    {"report"},
     {"__main__"},
 ]
 MAY_IMPORT_LATE = {"__main__"}  # the command line must answer at once
