@@ -7,7 +7,7 @@ Drawn: weights by NumPy, with the scalings, skips and precisions that the librar
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache, cached_property
 from itertools import pairwise, product
@@ -48,8 +48,8 @@ class Enumerated:
     @property
     def chain(self) -> RandomChain:
         """The same as the library takes it."""
-        inverses = tuple(1 / inverse for inverse in self.inverses)
-        return RandomChain(self.widths, tuple(map(float, self.variances)), self.skips, inverses)
+        numbers = self.variances, self.skips, [1 / inverse for inverse in self.inverses]
+        return RandomChain(self.widths, *(tuple(map(float, values)) for values in numbers))
 
     @property
     def start(self) -> Whole:
@@ -211,6 +211,21 @@ def sampled_squares(given: Setting, *, relu: bool = False) -> Values:
         z = a @ bent + (skip * (z - bent) if skip else 0)
         found.append((z**2).mean(axis=(1, 2)))
     return np.array(found)
+
+
+def drawn_error(above: int, given: Setting) -> float:
+    """Of the mean square entry of each layer's weights, as the library itself draws them, in standard errors.
+
+    Of one network twenty times as wide; compared with b_l, or (false) with b_l N_{l-1} / N_l.
+    """
+    wide, options = replace(given, widths=tuple(20 * width for width in given.widths)), dict(given.options)
+    if given.constructor is pctheory.standard:
+        options["initialisation"] = {"normal": "gaussian"}.get(given.drawn, given.drawn)
+    weights = wide.constructor(wide.widths, seed=0, **options).weights
+    layers = zip(weights, wide.weight_variances, pairwise(wide.widths), strict=True)
+    return max(
+        standard_errors(np.asarray(w).ravel() ** 2, b * (below / width) ** above) for w, b, (below, width) in layers
+    )
 
 
 def sampled_rescalings(given: Setting) -> Values:

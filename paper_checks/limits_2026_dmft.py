@@ -233,7 +233,7 @@ def _by_library(method: str) -> tuple[Values, Values]:
 
 def _library_error(other: Mapping[str, str], method: str) -> float:
     losses, looped = _by_library(method)[0], _by_library(other.get(method, method))[1]
-    return scaled_error(losses, looped, condition=100)  # twenty steps of rounding
+    return scaled_error(losses, looped, condition=100.0)  # twenty steps of rounding
 
 
 FALSE_LIMITS: dict[str, Predictions] = {

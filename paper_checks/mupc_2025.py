@@ -132,6 +132,15 @@ def _library_gradient_error(batch: Formula, given: Case) -> float:
     return scaled_error(batch(given) * np.concatenate(gradient[:], axis=1), _gradient(_source, given), scale=size)
 
 
+def _library_solution_error(source: Formula, given: Case) -> float:
+    """The library's H_z^-1 b, likewise."""
+    hidden = oracles.equilibrium(given)
+    found = pctheory.activity_hessian_solve(given.net, _split(given, source(given)))
+    actual, expected = np.concatenate(found[:], axis=1), np.concatenate(hidden, axis=1)
+    size = oracles.scale(given, hidden) ** 0.5
+    return scaled_error(actual, expected, scale=size, condition=oracles.condition(given))
+
+
 FALSE_SOURCES: dict[str, Formula] = {
     "sign of what comes from above": partial(_source, sign=1),
     "the output left out": partial(_source, above=0),
@@ -182,6 +191,12 @@ def activity_solution(check: Check) -> None:
         FEW,
         partial(_library_gradient_error, lambda given: len(given.x)),
         twins=judged(_library_gradient_error, {"without 1/B": lambda given: 1}),
+    )
+    check.property(
+        "the library's solution",
+        FEW,
+        partial(_library_solution_error, _source),
+        twins=judged(_library_solution_error, FALSE_SOURCES),
     )
 
 

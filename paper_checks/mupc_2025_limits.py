@@ -36,6 +36,7 @@ from paper_checks._limits import (
     Setting,
     Values,
     Wide,
+    drawn_error,
     exponent_error,
     fixed_example,
     measured,
@@ -231,6 +232,13 @@ def forward_pass(check: Check) -> None:
         twins={"sum for mean over the units of the input": partial(_sampled_forward_error, lambda q0: 5 * q0)},
         seed=900,
         bound=STANDARD_ERRORS,
+    )
+    check.property(
+        "weights as the library draws them, mean squares in standard errors",
+        [BY_NAME[name] for name in ("SP, t = 1/3", "SP, unequal widths", "orthogonal")],
+        partial(drawn_error, 0),
+        twins={"variance by the width above": partial(drawn_error, 1)},
+        bound=5.0,  # the largest of some 20 normal numbers may well be beyond 3, not beyond 5
     )
     check.property(
         "mean logarithms of sampled normal networks, in standard errors",
