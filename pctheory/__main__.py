@@ -1,4 +1,4 @@
-"""The command line: `pctheory list`, `check`, `derive`, `figure`, `report` and `reproduce`.
+"""The command line: `pctheory list`, `check`, `derive`, `figure`, `audit`, `report` and `reproduce`.
 
 Claims and figures are found by folder (`--root`, default: the current directory). Heavy imports stand inside the
 commands, so that `--help` and `list` answer at once.
@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,15 @@ def _parser() -> argparse.ArgumentParser:
     derive.add_argument("--latex", action="store_true", help="LaTeX instead of text")
     figure = command("figure", _figure, "draw figures; exit 1 if one fails")
     figure.add_argument("keys", nargs="*", metavar="KEY", help="figures to draw (default: all)")
+    audit = command("audit", _audit, "plant faults in the library; exit 1 if no claim or no test notices one")
+    audit.add_argument("names", nargs="*", metavar="NAME", help="faults to plant (default: all)")
+    audit.add_argument("--quick", action="store_true", help="only a handful of faults, checks taken as sound")
+    audit.add_argument(
+        "--ledger", type=Path, metavar="FILE", help="write what came of it into this ledger, for the report"
+    )
+    audit.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT / "audit", metavar="DIR", help="where outcomes are kept"
+    )
     report = command("report", _report, "build the site that shows what was verified, from recorded results")
     default = DEFAULT_OUT / LEDGER
     report.add_argument("--ledger", type=Path, default=default, metavar="FILE", help=f"(default: {default})")
@@ -114,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"(default: {DEFAULT_OUT})")
         made.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with MNIST and the like")
         made.add_argument("--recompute", action="store_true", help="ignore what is cached")
-    for made in (check, figure, reproduce):
+    for made in (check, figure, audit, reproduce):
         made.add_argument(
             "--jobs", type=int, default=_cores(), metavar="N", help="processes (default: one per core)"
         )
@@ -123,9 +133,9 @@ def _parser() -> argparse.ArgumentParser:
             type=float,
             default=3600.0,
             metavar="S",
-            help="seconds for one claim or one unit of a figure in a process of its own (default: 3600)",
+            help="seconds for one claim, one unit of a figure or one fault in a process of its own (default: 3600)",
         )
-    for made in (listing, check, figure, report, reproduce):
+    for made in (listing, check, figure, audit, report, reproduce):
         made.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the checkout (default: here)")
     return parser
 
@@ -398,6 +408,37 @@ class _FigureProgress:
             print(line, file=sys.stderr, flush=True)
         elif "FAILED" in line or "damaged" in line:
             self._console.print(line)
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from .audit.catalogue import catalogue, chosen
+    from .audit.run import Audit, audit_summary
+    from .ledger import read_ledger, signed, write_ledger
+
+    faults = chosen(catalogue(), given.names, quick=given.quick)
+    ledger = None if given.ledger is None else read_ledger(given.ledger)
+    seconds = {claim["key"]: claim["seconds"] for claim in ledger["claims"]} if ledger is not None else {}
+    found = {}
+    audit = Audit(given.root, given.out, seconds, given.time_limit, control=not given.quick)
+    started = partial(print, "started:", file=sys.stderr, flush=True)
+    with closing(audit.outcomes(faults, given.jobs, started)) as stream:
+        for caught in stream:
+            found[caught.name] = caught
+            verdict = "caught" if caught.is_caught else "GOT AWAY"
+            by = ", ".join([*caught.claims, *caught.tests]) or "no one"
+            kept = ", found before" if caught.kept else ""
+            print(f"{caught.name}: {verdict}, noticed by {by} ({caught.seconds:.1f} s{kept})", flush=True)
+    if ledger is not None:
+        write_ledger(given.ledger, signed(ledger | {"audit": audit_summary(faults, found)}))
+    equivalent = [fault for fault in faults if fault.equivalent]
+    for fault in equivalent:
+        print(f"{fault.name}: equivalent, {fault.equivalent}")
+    away = [caught for caught in found.values() if not caught.is_caught]
+    for caught in away:
+        missing = " and ".join(kind for kind, by in (("claim", caught.claims), ("test", caught.tests)) if not by)
+        print(f"pctheory: {caught.name}: no {missing} notices", file=sys.stderr)
+    print(f"{len(found)} faults planted, {len(found) - len(away)} caught; {len(equivalent)} equivalent changes")
+    return 1 if away else 0
 
 
 def _report(given: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ FLOORS = [
     {"energy", "induction", "mean_field"},
     {"equilibrium", "nonlinear"},
     {"curvature", "saddles", "trust_region", "dynamics", "landscape", "conditioning"},
-    {"report"},
+    {"report", "audit"},
     {"__main__"},
 ]
 MAY_IMPORT_LATE = {"__main__"}  # the command line must answer at once
