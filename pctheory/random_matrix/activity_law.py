@@ -9,7 +9,7 @@ import numpy as np
 from numpy.polynomial.legendre import leggauss, legint, legval, legvander
 
 from .bands import Search, atoms, bands
-from .dyson import DysonEquation, NotConvergedError, Real
+from .dyson import DysonEquation, NotConvergedError, Real, Resolvents
 from .ensemble import RandomChain
 from .laws import Bands, Law, order_of
 
@@ -131,18 +131,22 @@ def _cuts(found: Bands, chain: RandomChain, points: int) -> list[tuple[float, fl
 def _panels(search: Search, cuts: list[tuple[float, float]]) -> list[_Panel]:
     """Panels halved until they are smooth, ascending."""
     done: list[_Panel] = []
+    near: Resolvents | None = None  # the solutions of the panels that were halved
     for halving in range(HALVINGS + 1):
         if not cuts:
             break
         lows, highs = np.array(cuts).T
         half = np.log(highs / lows) / 2
         places = np.sqrt(lows * highs)[:, None] * np.exp(-half[:, None] * np.cos(ANGLES))
-        densities = search.density_at(places.ravel()).reshape(places.shape)
+        solved = search.solved_at(places.ravel(), near)
+        densities = search.density(solved).reshape(places.shape)
         series = np.pi / 2 * (densities * places * half[:, None] * np.sin(ANGLES)) @ TRANSFORM
         rough = (np.abs(series[:, -NODES // 4 :]).max(axis=1) > ROUGH) & (halving < HALVINGS)
         sums = legint(series, lbnd=-1, axis=1)
         made = [_Panel(*cut, *rows) for cut, *rows in zip(cuts, places, densities, sums, strict=True)]
         done += [panel for panel, again in zip(made, rough, strict=True) if not again]
+        again = np.repeat(rough, NODES)
+        near = Resolvents(solved.places[again], solved.values[:, again], 0, 0.0)
         cuts = [cut for cut, again in zip(cuts, rough, strict=True) if again]
         cuts = [pair for low, high in cuts for pair in pairwise((low, float(np.sqrt(low * high)), high))]
     return sorted(done, key=lambda panel: panel.low)

@@ -48,7 +48,13 @@ class Search:
 
     def density_at(self, points: Real) -> Real:
         """On the real axis."""
-        return self.density(self.noted(self.equation.near_axis(points, self.ladder))[-1])
+        return self.density(self.solved_at(points))
+
+    def solved_at(self, points: Real, near: Resolvents | None = None) -> Resolvents:
+        """Solutions just above the real axis, from those `near`, ascending, where they are given."""
+        if near is None:
+            return self.noted(self.equation.near_axis(points, self.ladder))[-1]
+        return self.noted([self.equation.beside(points, near, self.ladder)])[0]
 
 
 def atoms(chain: RandomChain) -> Bands:

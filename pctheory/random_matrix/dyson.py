@@ -186,6 +186,20 @@ class DysonEquation:
         start = np.concatenate([rung.values for rung in ladder], axis=1)[:, nearest]
         return self.descended(heights, points, start)
 
+    def beside(self, points: Real, near: Resolvents, ladder: list[Resolvents]) -> Resolvents:
+        """As the lowest of `near_axis`, each from the nearest of those `near` (ascending) if that leads to it."""
+        right = np.clip(np.searchsorted(near.places.real, points), 1, len(near.places) - 1)
+        middle = (near.places.real[right - 1] + near.places.real[right]) / 2
+        places: Complex = np.asarray(points * (1 + 1j * DESCENT[-1]), dtype=np.complex128)
+        start = near.values[:, right - (points < middle)]
+        values, worst, iterations = self._iterated(places, start, min(PATIENCE, self.max_iterations))
+        stuck = ~(worst <= self.tolerance)
+        if stuck.any():
+            solved = self.near_axis(points[stuck], ladder)
+            values[:, stuck], worst[stuck] = solved[-1].values, max(one.residual for one in solved)
+            iterations += sum(one.iterations for one in solved)
+        return Resolvents(places, values, iterations, float(worst.max(initial=0.0)))
+
     def _sweeps(self, z: Complex, m: Complex) -> tuple[Complex, Complex, Complex]:
         """diag(T^-1) of all 2H + 1 nodes, and the inverse pivots of T from the first node on and from the last."""
         own = np.repeat(-z[None], len(m) + 1, axis=0)
