@@ -4,9 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-# JAX multiplies with threads of its own; LAPACK's stall whenever a core is busy.
+# LAPACK's threads stall whenever a core is busy.
 export OPENBLAS_NUM_THREADS ?= 1
-export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
+# The size of XLA's pool of threads: with two of them it can wait for itself for ever (see pctheory/processes.py).
+export NPROC ?= 1
 # What JAX has compiled once it finds again: a second run of the tests spends a fifth of the time.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.05

@@ -141,7 +141,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-THREAD_SETTINGS = ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_SETTINGS = ("NPROC", "XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def _usable_cores() -> int | None:

@@ -3,11 +3,12 @@
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pctheory.processes import LOST, XLA_ONE_THREAD, Job, Raised, finished_here, one_thread, time_limit
+from pctheory.processes import LOST, Job, Raised, finished_here, one_thread, time_limit
 
 
 def square(number: int) -> int:
@@ -70,20 +71,32 @@ def test_no_time_limit_ends_a_process_that_is_no_worker():
 
 
 def test_workers_have_one_thread_each(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=nowhere")
-    names = ("OPENBLAS_NUM_THREADS", "XLA_FLAGS")
+    monkeypatch.setenv("NPROC", "4")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    names = ("OPENBLAS_NUM_THREADS", "NPROC")
     outcomes = finished_here(deque(Job(name, thread_settings, (name,)) for name in names), 2, lambda job: None)
-    assert {job.what: outcome for job, outcome in outcomes} == {
-        "OPENBLAS_NUM_THREADS": "1",
-        "XLA_FLAGS": f"--xla_dump_to=nowhere {XLA_ONE_THREAD}",
-    }
-    assert os.environ["XLA_FLAGS"] == "--xla_dump_to=nowhere", "as it was"
-    assert "OPENBLAS_NUM_THREADS" not in os.environ
+    assert {job.what: outcome for job, outcome in outcomes} == {"OPENBLAS_NUM_THREADS": "1", "NPROC": "4"}
+    assert "OPENBLAS_NUM_THREADS" not in os.environ, "as it was"
 
 
 def test_one_thread_leaves_the_users_choice():
-    environment = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=true", "OPENBLAS_NUM_THREADS": "4"}
+    environment = {"OPENBLAS_NUM_THREADS": "4"}
     one_thread(environment)
-    assert environment["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=true"
     assert environment["OPENBLAS_NUM_THREADS"] == "4"
+    assert environment["NPROC"] == "1"
+
+
+def test_xla_has_one_thread_of_its_own(run_python: Callable[[str], str]):
+    """With two it can wait for itself for ever."""
+    code = (
+        "import os\n"
+        "from pctheory.processes import one_thread\n"
+        "one_thread(os.environ)\n"
+        "import jax.numpy as jnp\n"
+        "jnp.ones((64, 64)).dot(jnp.ones((64, 64))).block_until_ready()\n"
+        "names = [open(f'/proc/self/task/{t}/comm').read() for t in os.listdir('/proc/self/task')]\n"
+        "print(sum('XLAEigen' in name for name in names))\n"
+    )
+    if not Path("/proc/self/task").exists():
+        pytest.skip("threads are counted on Linux only")
+    assert int(run_python(code)) == 1
