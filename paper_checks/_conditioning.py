@@ -18,6 +18,7 @@ from scipy.linalg import eig_banded
 
 import pctheory
 from pctheory import conditioning
+from pctheory.claims import largest
 from pctheory.conditioning import LawFit
 
 Values = npt.NDArray[np.float64]
@@ -127,7 +128,7 @@ def fitted(
 
 def outside(band: tuple[float, float], found: LawFit) -> float:
     """By how much the interval of the slope reaches out of the band."""
-    return max(0.0, band[0] - found.interval[0], found.interval[1] - band[1])
+    return largest(0.0, band[0] - found.interval[0], found.interval[1] - band[1])
 
 
 def log_ratio(larger: Ensemble, smaller: Ensemble, seeds: int = 6) -> Values:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pctheory.claims import scaled_error
+from pctheory.claims import largest, scaled_error
 from tests import oracles, series
 from tests.cases import Case, Formula
 from tests.series import Moves, least_energy
@@ -81,7 +81,7 @@ def eigenvalues(objective: str, given: Case) -> np.ndarray:
 
 def hessian_scale(given: Case) -> float:
     """How large curvature is along a unit move of the maps: data times K times the output's precision squared."""
-    precision = max(1.0, float(given.precisions[-1]))
+    precision = largest(1.0, float(given.precisions[-1]))
     return precision**2 * (1.0 + float(np.abs(kernel(given)).max())) * oracles.scale(given, [given.x])
 
 

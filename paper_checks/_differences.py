@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as students_t
 
+from pctheory.claims import largest
+
 Values = npt.NDArray[np.float64]
 
 
@@ -39,7 +41,7 @@ class Difference:
 
 def shortfall(sign: int, found: Difference) -> float:
     """Of the claim that the difference has this sign."""
-    return max(0.0, found.margin - sign * found.mean)
+    return largest(0.0, found.margin - sign * found.mean)
 
 
 FALSE_ORDER: dict[str, Callable[[Difference], float]] = {"the other way round": partial(shortfall, -1)}

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import pctheory
+from pctheory.claims import largest
 from pctheory.conditioning import LawFit
 
 Values = npt.NDArray[np.float64]
@@ -137,4 +138,4 @@ def chain_share(hidden: int, *, rate: float, steps: int) -> Values:
 
 def exponent_error(expected: float, fit: Callable[[], LawFit]) -> float:
     """By how much the interval of confidence of a fitted exponent reaches away from the expected one."""
-    return max(abs(bound - expected) for bound in fit().interval)
+    return largest(*(abs(bound - expected) for bound in fit().interval))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 import pctheory
 from figures._random_chains import compared
+from pctheory.claims import largest
 from pctheory.conditioning import LawFit
 from pctheory.random_matrix import RandomChain, standard_variances
 from pctheory.random_matrix.expectations import orthogonal_variances
@@ -223,8 +224,8 @@ def drawn_error(above: int, given: Setting) -> float:
         options["initialisation"] = {"normal": "gaussian"}.get(given.drawn, given.drawn)
     weights = wide.constructor(wide.widths, seed=0, **options).weights
     layers = zip(weights, wide.weight_variances, pairwise(wide.widths), strict=True)
-    return max(
-        standard_errors(np.asarray(w).ravel() ** 2, b * (below / width) ** above) for w, b, (below, width) in layers
+    return largest(
+        *(standard_errors(np.asarray(w).ravel() ** 2, b * (below / n) ** above) for w, b, (below, n) in layers)
     )
 
 
@@ -296,4 +297,4 @@ def measured(given: Wide, width: int, depth: int, gamma: float = 1.0, precision:
 
 def exponent_error(law: float, fit: LawFit) -> float:
     """How far from the law the farther end of the confidence interval lies."""
-    return max(abs(end - law) for end in fit.interval)
+    return largest(*(abs(end - law) for end in fit.interval))

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as students_t
 
+from pctheory.claims import largest
+
 Values = npt.NDArray[np.float64]
 
 
@@ -58,9 +60,9 @@ ORDER: dict[str, Ordering] = {"faster": lambda found: found.low, "slower": lambd
 
 def shortfall(ordering: Ordering, found: Speedup) -> float:
     """By how much the interval of the logarithm reaches over to the wrong side."""
-    return max(0.0, -ordering(found))
+    return largest(0.0, -ordering(found))
 
 
 def growth_shortfall(sign: int, first: Speedup, second: Speedup) -> float:
     """The same for their difference: the second, times `sign`, is larger."""
-    return max(0.0, math.hypot(first.margin, second.margin) - sign * (second.log - first.log))
+    return largest(0.0, math.hypot(first.margin, second.margin) - sign * (second.log - first.log))

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from tests import oracles
 from tests.cases import Case, random_cases, rational_cases
 
@@ -98,7 +98,7 @@ def _error(gradient: Callable[[Problem], Vectors], updated: Callable[[Problem], 
     sizes = [float(z @ z) for z in problem.activities]
     size = (1 + max(sizes)) / min(sizes[:-1]) * max(float(np.abs(w).max()) for w in problem.weights)
     remainder = _remainder(gradient, updated, given)
-    return scaled_error(remainder, 0 * remainder, scale=max(1.0, size) ** 2)
+    return scaled_error(remainder, 0 * remainder, scale=largest(1.0, size) ** 2)
 
 
 def _energy(problem: Problem, hidden: np.ndarray) -> float:

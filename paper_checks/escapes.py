@@ -26,7 +26,7 @@ from jaxtyping import Array
 
 from paper_checks._speedups import ORDER, Ordering, Speedup, Values, escape_times, growth_shortfall, shortfall
 from pctheory import Layers, LinearPCN, equilibrium_and_gradient, nonlinear, weight_descent_by_rule
-from pctheory.claims import Check, claim, judged
+from pctheory.claims import Check, claim, judged, largest
 from pctheory.nonlinear import NonlinearPCN
 from tests import oracles
 from tests.cases import Case, Formula, at_unit_precision, rational_cases
@@ -241,7 +241,7 @@ def escape_normalisation(check: Check) -> None:
 
 def _distance_from_none(setting: Setting) -> float:
     """Of the far end of the interval of the logarithm, from equal times."""
-    return max(abs(speedup(setting).low), abs(speedup(setting).high))
+    return largest(abs(speedup(setting).low), abs(speedup(setting).high))
 
 
 def _lead(sign: int, setting: Setting) -> float:

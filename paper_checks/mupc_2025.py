@@ -24,7 +24,7 @@ import numpy as np
 
 import pctheory
 from pctheory import induction
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from pctheory.matrix_algebra import identity
 from tests import oracles
 from tests.cases import (
@@ -359,7 +359,7 @@ def _shortfall(bound: Formula, given: Case) -> float:
     """By how much the least eigenvalue of H_z stays below the bound, if it does."""
     eigenvalues = np.linalg.eigvalsh(oracles.linear_system(given)[0])
     size = float(abs(eigenvalues).max())
-    return scaled_error(max(float(bound(given) - eigenvalues[0]), 0.0), 0.0, scale=size)
+    return scaled_error(largest(float(bound(given) - eigenvalues[0]), 0.0), 0.0, scale=size)
 
 
 def _with_negative_output_precision(given: Case) -> Case:

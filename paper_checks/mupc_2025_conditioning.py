@@ -26,7 +26,7 @@ import pctheory
 from paper_checks._conditioning import Ensemble, condition, extremes, fitted, log_ratio, outside, trained
 from paper_checks._differences import FALSE_ORDER, Difference, shortfall
 from pctheory import conditioning
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from tests import oracles
 from tests.cases import FEW, Case, rational_cases
 
@@ -49,7 +49,7 @@ def _library_error(change: Callable[[Ensemble], Ensemble], drawn: Ensemble) -> f
     """The library's two extremes against the banded solver's, for seed 0."""
     found = conditioning.activity_hessian_extremes(change(drawn).net(0))
     low, high = extremes(drawn, 0)
-    return max(scaled_error(found.smallest, low), scaled_error(found.largest, high))
+    return largest(scaled_error(found.smallest, low), scaled_error(found.largest, high))
 
 
 def _difference(later: list[float], earlier: list[float]) -> Difference:
@@ -113,8 +113,8 @@ def conditioning_grows(check: Check) -> None:
     check.property(
         f"SP, variance 1/3: {deep[0]:.3g} at H = 16, {deep[1]:.3g} at 32; at most 128/3",
         deep,
-        lambda cond: max(0.0, cond / (128 / 3) - 1),
-        twins={"variance 1": lambda _: max(0.0, min(doubled) / (128 / 3) - 1)},
+        lambda cond: largest(0.0, cond / (128 / 3) - 1),
+        twins={"variance 1": lambda _: largest(0.0, min(doubled) / (128 / 3) - 1)},
         bound=0.05,  # edges of a finite width lie off those of the limit by N^(-2/3), a tenth, mostly inside
         seed=0,
     )
@@ -261,7 +261,7 @@ def _chain_error(values: Callable[..., np.ndarray], hidden: int) -> float:
         chain = 2 * np.eye(hidden) - np.eye(hidden, k=1) - np.eye(hidden, k=-1)
         chain[-1, -1] = 1 if free else 2
         errors.append(scaled_error(np.sort(values(hidden, free=free)), np.linalg.eigvalsh(chain)))
-    return max(errors)
+    return largest(*errors)
 
 
 FALSE_VALUES: dict[str, Callable[..., np.ndarray]] = {
@@ -393,14 +393,14 @@ def _decay_error(shift: Callable[[float], float], case: tuple[Ensemble, float]) 
     drawn, decay = case
     found = conditioning.activity_hessian_extremes(drawn.net(0), decay=decay)
     low, high = (value + shift(decay) for value in extremes(drawn, 0))
-    return max(scaled_error(found.smallest, low), scaled_error(found.largest, high))
+    return largest(scaled_error(found.smallest, low), scaled_error(found.largest, high))
 
 
 def _excess(bound: Callable[[float], float], case: tuple[Ensemble, float, int]) -> float:
     """By how much cond with decay exceeds the bound."""
     drawn, decay, seed = case
     low, high = extremes(drawn, seed)
-    return max(0.0, (high + decay) / (low + decay) / bound(decay) - 1)
+    return largest(0.0, (high + decay) / (low + decay) / bound(decay) - 1)
 
 
 def _activities_error(decay: float, given: Case) -> float:

@@ -44,7 +44,7 @@ from paper_checks._limits import (
     sampled_squares,
     standard_errors,
 )
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from pctheory.conditioning import LawFit, log_log_fit
 from pctheory.random_matrix.expectations import (
     expected_forward_pass,
@@ -104,7 +104,7 @@ def _library_forward_error(shift: int, made: Enumerated) -> float:
     if made in NORMAL_LIKE:
         ratios = [float(made.mean(q**2) / made.mean(q) ** 2) - 1 for q in made.squares()]
         errors.append(scaled_error(forward_pass_variance(made.chain), np.array(ratios)))
-    return max(errors)
+    return largest(*errors)
 
 
 FEW_LAYERS = tuple(made for made in SIGNED + NORMAL_LIKE if not any(made.skips))
@@ -144,7 +144,7 @@ def _sampled_forward_error(square: Callable[[float], float], given: Setting) -> 
     if any(given.chain.skips):
         return error
     halved = expected_relu_forward_pass(given.chain, q0)
-    return max(error, standard_errors(sampled_squares(given, relu=True), halved))
+    return largest(error, standard_errors(sampled_squares(given, relu=True), halved))
 
 
 def _typical_error(formula: Callable[..., Values], given: Setting) -> float:
@@ -293,7 +293,7 @@ def _library_rescaling_error(shift: int, made: Enumerated) -> float:
         lengths = np.array([made.mean((s**2).sum(axis=(1, 2))) for s in sums], dtype=float) / width
         for found, expected in ((moments.variance, squares), (moments.anisotropy, lengths)):
             errors.append(scaled_error(found + mean**2, expected))
-    return max(errors)
+    return largest(*errors)
 
 
 RescalingLaw = Callable[[int, int], float]  # of N and L

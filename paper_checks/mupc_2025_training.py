@@ -25,7 +25,7 @@ from scipy.stats import t as students_t
 
 import pctheory
 from pctheory import dynamics
-from pctheory.claims import Check, claim, scaled_error
+from pctheory.claims import Check, claim, largest, scaled_error
 from tests import oracles
 from tests.cases import Case, rational_cases
 
@@ -187,12 +187,12 @@ def _exponents(rate: int, time: int) -> tuple[Estimate, Estimate, Estimate]:
 
 def _short_of(least: float, found: Estimate) -> float:
     """By how much the interval reaches below `least`."""
-    return max(0.0, least - (found.value - found.margin))
+    return largest(0.0, least - (found.value - found.margin))
 
 
 def _outside(low: float, high: float, found: Estimate) -> float:
     """By how much the interval reaches out of [low, high]."""
-    return max(0.0, low - (found.value - found.margin), found.value + found.margin - high)
+    return largest(0.0, low - (found.value - found.margin), found.value + found.margin - high)
 
 
 @claim(

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from pctheory.claims import Check, claim, judged
+from pctheory.claims import Check, claim, judged, largest
 from tests import oracles
 from tests.cases import Case, random_cases
 from tests.critical_points import EXACT, HADAMARD, critical_point, integers, product, remaining_spread, spread
@@ -131,7 +131,8 @@ def _excess(case: Case, seed: int) -> Any:
     """By how much the curvature of F* along a random line is above pi_L times that of the loss: 0 if it is not."""
     line = _random_change(case, seed)
     energy, loss = (oracles.along(case, line, rescaled=rescaled)[2] for rescaled in (True, False))
-    return max(energy - case.precisions[-1] * loss, 0)
+    excess = energy - case.precisions[-1] * loss
+    return excess if excess > 0 else 0
 
 
 def _missed_energy(fit: Fit) -> Any:
@@ -144,7 +145,7 @@ def _missed_energy(fit: Fit) -> Any:
 def _below_bound(bound: Any, given: Case) -> float:
     """By how much F* is below a bound, on the scale of its value at zero prediction."""
     found = oracles.rescaled_loss(given, oracles.rescaling(given))
-    return 2 * len(given.y) * max(bound(given) - found, 0.0) / (given.precisions[-1] * (given.y**2).sum())
+    return 2 * len(given.y) * largest(bound(given) - found, 0.0) / (given.precisions[-1] * (given.y**2).sum())
 
 
 def _out_of_range(given: Case, *, precision: float | None = None, turned: bool = False) -> float:

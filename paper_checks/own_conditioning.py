@@ -21,7 +21,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from paper_checks._conditioning import Ensemble, Values, fitted, outside
-from pctheory.claims import Check, claim, judged
+from pctheory.claims import Check, claim, judged, largest
 from pctheory.conditioning import LawFit, exponential_fit, log_log_fit
 
 SP = Ensemble(16, 8, 4, skips=True)
@@ -60,7 +60,7 @@ def _rate(drawn: Ensemble, hidden: tuple[int, ...], *, square: bool = False) -> 
 
 def _below(instead: LawFit | None, found: LawFit) -> float:
     """By how much the interval of the rate, or of the one put in its place, reaches below the least."""
-    return max(0.0, LEAST - (instead or found).interval[0])
+    return largest(0.0, LEAST - (instead or found).interval[0])
 
 
 def _other(band: tuple[float, float], instead: LawFit, _: LawFit) -> float:

@@ -25,7 +25,7 @@ import sympy
 
 import pctheory
 from paper_checks._inference import EXAMPLES, PUBLISHED, ResidualNet, exponent_error
-from pctheory.claims import Check, claim, judged
+from pctheory.claims import Check, claim, judged, largest
 from pctheory.conditioning import LawFit, log_log_fit
 from pctheory.induction.certificate import Certificate, Section, Step
 from pctheory.matrix_algebra import Expression, Relation, matrix, vector
@@ -106,8 +106,8 @@ STEPS = 200  # 1.06^200 = 1e5, more than a random start can lack of the largest 
 
 
 def _threshold(given: Case, *, share: float = 2.0, batch: bool = True) -> float:
-    largest = float(np.linalg.eigvalsh(oracles.linear_system(given)[0])[-1])
-    return share * (len(given.x) if batch else 1) / largest
+    top = float(np.linalg.eigvalsh(oracles.linear_system(given)[0])[-1])
+    return share * (len(given.x) if batch else 1) / top
 
 
 def _by_oracle(given: Case, hidden: list[np.ndarray], rate: float) -> list[np.ndarray]:
@@ -141,7 +141,7 @@ def _stability_error(threshold: Threshold, given: Case, *, descended: Any = _by_
         return float(after / before)
 
     below, above = (growth(threshold(given) * (1 + side * NEARBY)) for side in (-1, 1))
-    return max(0.0, below - 1, 1 - above)
+    return largest(0.0, below - 1, 1 - above)
 
 
 FALSE_THRESHOLDS: dict[str, Threshold] = {
@@ -196,11 +196,11 @@ def _stable_share(rate: float, depth: int, batch: int) -> float:
 
 
 def _instability(batch: int, setting: tuple[float, int]) -> float:
-    return max(0.0, _stable_share(*setting, batch) - 1)
+    return largest(0.0, _stable_share(*setting, batch) - 1)
 
 
 def _stability(batch: int, setting: tuple[float, int]) -> float:
-    return max(0.0, 1 - _stable_share(*setting, batch))
+    return largest(0.0, 1 - _stable_share(*setting, batch))
 
 
 @claim(

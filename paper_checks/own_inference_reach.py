@@ -28,7 +28,7 @@ from paper_checks._inference import (
     chain_share,
     exponent_error,
 )
-from pctheory.claims import Check, claim, judged
+from pctheory.claims import Check, claim, judged, largest
 from pctheory.conditioning import LawFit, log_log_fit
 
 
@@ -188,7 +188,7 @@ NEAR = 4  # layers: the kernel at eta T = 1/2 falls below a hundredth beyond the
 
 def _recovered_excess(setting: Setting, *, steps: int | None = None) -> float:
     """How many layers more than `NEAR` have such a gradient."""
-    return float(max(0, _recovered(setting, setting.hidden if steps is None else steps) - NEAR))
+    return largest(0.0, _recovered(setting, setting.hidden if steps is None else steps) - NEAR)
 
 
 def _front(eta_t: float) -> float:

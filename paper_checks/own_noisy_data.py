@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from tests import oracles
 from tests.cases import Case, Formula, case, random_cases, rational
 
@@ -228,7 +228,7 @@ def _without_signal() -> float:
     drawn = rational(case("", (1, 1, 1), seed=0, batch=2))
     one, zero = np.array([[Fraction(1)]]), np.array([[Fraction(0)]])
     point = replace(drawn, weights=[one, zero], x=np.vstack([one, one]), y=np.vstack([one, -one]))
-    return min(_curvature(point, [a * one, b * one]) for a in (-1, 0, 1) for b in (-1, 0, 1))
+    return -largest(*(-_curvature(point, [a * one, b * one]) for a in (-1, 0, 1) for b in (-1, 0, 1)))
 
 
 # --- no minimum ---
@@ -289,8 +289,8 @@ def _rescaled_loss(given: Case) -> float:
 def _infimum_error(infimum: Formula, given: Case) -> float:
     """By how much F* is below it, or stays above it far out."""
     size = float(given.precisions[-1] * np.trace(_moment(given.y, given.y)))
-    below = max(infimum(given) - _rescaled_loss(given), 0.0)
-    return scaled_error(max(below, abs(_rescaled_loss(_far_out(given)) - infimum(given))), 0.0, scale=size)
+    below = largest(infimum(given) - _rescaled_loss(given), 0.0)
+    return scaled_error(largest(below, abs(_rescaled_loss(_far_out(given)) - infimum(given))), 0.0, scale=size)
 
 
 FALSE_INFIMA: dict[str, Formula] = {

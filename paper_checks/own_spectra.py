@@ -21,7 +21,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq, minimize_scalar
 
 from paper_checks._sampled_spectra import counted_moment, histogram_distance, sampled_eigenvalues
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from pctheory.conditioning import log_log_fit
 from pctheory.random_matrix import (
     Law,
@@ -86,7 +86,7 @@ ORDERS = (0, 1, 2, 3)
 
 def _moment_error(counted: Callable[[RandomChain, int], float], chain: RandomChain) -> float:
     expected = [counted(chain, k) for k in ORDERS]
-    return max(scaled_error(_law(chain).moment(k), e) for k, e in zip(ORDERS, expected, strict=True))
+    return largest(*(scaled_error(_law(chain).moment(k), e) for k, e in zip(ORDERS, expected, strict=True)))
 
 
 SIZES_SEEDS = ((100, 12), (200, 6), (400, 3))
@@ -122,7 +122,7 @@ def _sampled_edges(chain: RandomChain) -> tuple[float, float]:
 
 def _edge_error(assumed: ChainOf, chain: RandomChain) -> float:
     edges = _law(assumed(chain)).edges
-    return max(scaled_error(e, s) for e, s in zip(edges, _sampled_edges(chain), strict=True))
+    return largest(*(scaled_error(e, s) for e, s in zip(edges, _sampled_edges(chain), strict=True)))
 
 
 @claim(
@@ -188,7 +188,7 @@ def _one_layer_error(law_of: Callable[[float, float], Law], given: tuple[int, in
     found, expected = _law(_chain((1, below, above), t)), law_of(below / above, t * above / below)
     places = np.linspace(0.9 * expected.edges[0], 1.1 * expected.edges[1], 50)
     moments = [scaled_error(found.moment(k), expected.moment(k)) for k in range(5)]
-    return max(scaled_error(found.cdf(places), expected.cdf(places)), *moments)
+    return largest(scaled_error(found.cdf(places), expected.cdf(places)), *moments)
 
 
 def _layer_moments(hidden: int, orders: int) -> list[Fraction]:
@@ -332,7 +332,7 @@ def _approach_error(power: float, given: tuple[float, int]) -> float:
     left = [abs(_finite_edges(h, t)[end] - free_edges(t)[end]) ** (-1 / power) for h in DOUBLED]
     growth = [(b - a) / h for h, a, b in zip(DOUBLED, left, left[1:], strict=False)]
     low, high = log_log_fit(DOUBLED[:-1], growth).interval
-    return max(low, -high, 0.0) + (high - low)  # an interval that is wide shows nothing
+    return largest(low, -high, 0.0) + (high - low)  # an interval that is wide shows nothing
 
 
 def _length(e: float) -> float:
@@ -383,7 +383,7 @@ def _exponent(depths: tuple[int, ...]) -> tuple[float, float]:
 
 def _exponent_error(exponent: float, depths: tuple[int, ...]) -> float:
     low, high = _exponent(depths)
-    return max(low - exponent, exponent - high, 0.0)
+    return largest(low - exponent, exponent - high, 0.0)
 
 
 @claim(

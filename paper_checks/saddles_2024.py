@@ -26,7 +26,7 @@ import sympy
 
 import pctheory
 from pctheory import induction
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from tests import oracles
 from tests.cases import (
     EQUAL_SIZES,
@@ -246,7 +246,7 @@ FALSE_EQUALITIES: dict[str, Callable[[Case], bool]] = {
 def _excess(energy: Formula, given: Case) -> float:
     """By how much the energy exceeds the loss, if it does."""
     size = oracles.scale(given, oracles.feedforward(given))
-    return scaled_error(max(float(energy(given)) - oracles.loss(given), 0.0), 0.0, scale=size)
+    return scaled_error(largest(float(energy(given)) - oracles.loss(given), 0.0), 0.0, scale=size)
 
 
 @claim(

@@ -37,7 +37,7 @@ from paper_checks._curvature import (
     spectrum_error,
 )
 from pctheory import induction
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from tests import series
 from tests.cases import SIZES, Case, Formula, random_cases, rational_cases
 
@@ -252,7 +252,7 @@ def _least_error(least: Formula, given: Case) -> float:
     """By how much the smallest eigenvalue misses it; with one hidden layer, by how much it is above."""
     missed = eigenvalues("energy", given)[0] - least(given)
     size = float(np.max(given.scalings)) ** 2 * hessian_scale(given)
-    return scaled_error(abs(missed) if given.depth > 2 else max(missed, 0.0), 0.0, scale=size)
+    return scaled_error(abs(missed) if given.depth > 2 else largest(missed, 0.0), 0.0, scale=size)
 
 
 def _strictness(strict: Callable[[Case], bool], given: Case) -> list[bool]:

@@ -37,7 +37,7 @@ from paper_checks._curvature import (
     spectrum_error,
 )
 from pctheory import induction
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from pctheory.matrix_algebra import Expression
 from tests import oracles, series
 from tests.cases import SIZES, Case, Formula, case, random_cases, rational, rational_cases
@@ -102,7 +102,7 @@ def _excess(bound: Formula, given: Case) -> float:
     weakest = _least(given, stiffness=lambda g: np.eye(g.widths[-2]) / g.precisions[-2])
     least, claimed = eigenvalues("energy", given)[0], bound(given)
     size = float(np.max(given.scalings)) ** 2 * hessian_scale(given)
-    return scaled_error(max(least - claimed, claimed - weakest, 0.0), 0.0, scale=size)
+    return scaled_error(largest(least - claimed, claimed - weakest, 0.0), 0.0, scale=size)
 
 
 def _lower_with_rate(given: Case) -> float:

@@ -28,7 +28,7 @@ from sympy import Integer, Matrix, symbols
 import pctheory
 from paper_checks._curvature import OBJECTIVES
 from paper_checks._scalars import Identity, Less, Roots, ScalarProof
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from tests import oracles, series
 from tests.cases import Case, Formula, case, rational
 
@@ -119,7 +119,7 @@ def _inference_error(formulas: tuple[Formula, Formula], given: Case) -> float:
     activity, energy = formulas
     found = pctheory.equilibrium(given.net, given.x, given.y)
     size = oracles.scale(given, [np.asarray(found.activities[0])])
-    return max(
+    return largest(
         scaled_error(found.activities[0], activity(given), scale=size**0.5),
         scaled_error(found.energy, energy(given), scale=size),
     )
@@ -248,7 +248,7 @@ def _origin_error(spectrum: Spectrum, given: Case) -> float:
     found = [np.linalg.eigvalsh(np.asarray(hessians)) for hessians in (_hessians(given), closed)]
     size = oracles.scale(given, [given.x])
     claimed: np.ndarray = np.array(spectrum(*_moments(given)))
-    return max(scaled_error(values, claimed, scale=size) for values in found)
+    return largest(*(scaled_error(values, claimed, scale=size) for values in found))
 
 
 def _origin_remainder(corner: Callable[[Any, Any, Any], Any], given: Case) -> list[Any]:

@@ -34,7 +34,7 @@ from figures._toy import (
     uniform_starts,
 )
 from paper_checks._differences import FALSE_ORDER, Difference, shortfall
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 
 NEAR = 0.05  # standard deviation of the weights at starts near the saddle
 DAMPING = 2.0
@@ -91,7 +91,8 @@ def _first_cosines() -> dict[str, Values]:
 def _first_cosine_error(changed: dict[str, Cosine], index: int) -> float:
     claimed = COSINES | changed
     found = _first_cosines()
-    return max(scaled_error(found[name][index], claimed[name](ANGLES[index]), scale=1.0) for name in claimed)
+    errors = (scaled_error(found[name][index], claimed[name](ANGLES[index]), scale=1.0) for name in claimed)
+    return largest(*errors)
 
 
 def _ahead_error(ahead: Callable[[float], bool], index: int) -> float:
@@ -295,9 +296,11 @@ def _loop_error(swapped: bool, setting: Setting) -> float:
     looped = _looped_losses(setting, RATES[0])
     if swapped:
         looped = {"loss": looped["energy"], "energy": looped["loss"]}
-    return max(
-        scaled_error(losses[0, :LOOPED], looped[method], scale=1.0, condition=1e3)
-        for method, losses in _trained(setting).items()
+    return largest(
+        *(
+            scaled_error(losses[0, :LOOPED], looped[method], scale=1.0, condition=1e3)
+            for method, losses in _trained(setting).items()
+        )
     )
 
 
@@ -366,8 +369,8 @@ def chains(check: Check) -> None:
     check.property(
         f"PC not ahead: {'; '.join(_best_text(setting) for setting in BALANCED)}",
         [_gain(setting) for setting in BALANCED],
-        lambda found: max(0.0, found.mean - found.margin),
-        twins={"tanh": lambda _: max(0.0, smooth.mean - smooth.margin)},
+        lambda found: largest(0.0, found.mean - found.margin),
+        twins={"tanh": lambda _: largest(0.0, smooth.mean - smooth.margin)},
         seed=840,
     )
     check.property(
@@ -381,8 +384,8 @@ def chains(check: Check) -> None:
     check.property(
         f"ReLU: effect sizes below 0.3, where others have at least {smallest:.2g}",
         WITH_KINKS,
-        lambda setting: max(0.0, abs(_gain(setting).effect) - 0.3),
-        twins={"linear and tanh": lambda _: max(0.0, smallest - 0.3)},
+        lambda setting: largest(0.0, abs(_gain(setting).effect) - 0.3),
+        twins={"linear and tanh": lambda _: largest(0.0, smallest - 0.3)},
     )
     for setting in BALANCED:
         found = _among_trained(setting)

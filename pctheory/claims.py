@@ -5,6 +5,7 @@ Defined here
     Check            what a check records its evidence in
     Evidence, FalseTwin, Verdict   what came out
     scaled_error, TOLERANCE        the one place where two numbers are compared
+    largest          of several errors
     judged           claim and false twins put through the same judge
     collect_claims, claim_index    the claims of a checkout, with and without importing them
 
@@ -72,6 +73,11 @@ def scaled_error(actual: Any, expected: Any, *, scale: float | None = None, cond
     if difference == 0:
         return difference
     return difference / yardstick if yardstick > 0 else math.inf
+
+
+def largest(*errors: Any) -> float:
+    """The largest of some errors, NaN if one is: Python's `max` may pass that over, and a check would hold."""
+    return float(np.max([float(error) for error in errors]))
 
 
 def judged(judge: Callable[[F, T], Any], formulas: Mapping[str, F]) -> dict[str, Callable[[T], Any]]:

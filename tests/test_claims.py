@@ -1,5 +1,6 @@
 """Claims about claims: what counts as evidence, what fails, how statuses follow."""
 
+import ast
 import math
 import traceback
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pctheory.claims import (
     collect_claims,
     effective_statuses,
     judged,
+    largest,
     scaled_error,
     verdict,
 )
@@ -97,6 +99,25 @@ def test_scaled_error(actual, expected, options, error):
 def test_scaled_error_of_what_is_not_finite_is_nan(actual, expected, options):
     """An infinite yardstick would make every error 0."""
     assert math.isnan(scaled_error(actual, expected, **options))
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_largest_of_nan_is_nan(place: int):
+    errors = [0.0, 1.0]
+    errors.insert(place, math.nan)
+    assert math.isnan(largest(*errors))
+    assert largest(0.0, np.float32(3), 2) == 3
+
+
+def test_no_judge_uses_the_max_that_passes_over_nan():
+    """In what a function or a lambda of `paper_checks` returns: the error itself."""
+    for file in sorted((Path(__file__).parents[1] / "paper_checks").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            value = (
+                node.value if isinstance(node, ast.Return) else node.body if isinstance(node, ast.Lambda) else None
+            )
+            if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+                assert value.func.id != "max", f"{file.name}, line {value.lineno}: use pctheory.claims.largest"
 
 
 def test_scaled_error_refuses():
