@@ -132,8 +132,8 @@ def caption(parameters: Parameters) -> str:
         f"at each depth is shown: muPC {rates['mupc']} (the published one is 0.1), PC in standard parameterisation "
         f"{rates['standard']} (weights uniform in +-1/sqrt(N), with skips), BP on the muPC network "
         f"{rates['backpropagation']}. Runs that diverged count as chance (crosses). After figures 1 and A.16 of "
-        "arXiv 2505.13124, which have width 512 and batches of 64 of MNIST. Smaller batches here make up for fewer "
-        "examples, as 64 would leave 22 steps."
+        "arXiv 2505.13124, which have width 512 and batches of 64 of MNIST."
+        + (" Smaller batches make up for fewer examples: with 64 it is 22 steps." if p.data_set == "digits" else "")
     )
 
 

@@ -12,8 +12,9 @@ minimum; and stationary points correspond alike.
 Independent route: a proximal step is W = W' + alpha d loss(W') read backwards. From any W' this gives W exactly,
 and its activities should be stationary for E, its normalised update lead from W to W'.
 
-Reference: alonso-2022, inference learning as implicit gradient descent; the energy for which it is that exactly is
-derived here.
+Reference: N. Alonso, B. Millidge, J. Krichmar, E. Neftci, NeurIPS 2022, arXiv 2206.00164, which shows that
+inference learning comes close to implicit gradient descent; the energy for which it is that exactly is derived
+here.
 """
 
 from collections.abc import Callable

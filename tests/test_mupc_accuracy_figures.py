@@ -14,6 +14,7 @@ from pctheory.figures import COLOURS, paper_style
 from pctheory.figures.figure import PRESETS
 
 from .pictures import computed, drawn, stored_size
+from .test_datasets import SmallFiles
 
 MODULES = (mupc_accuracy, mupc_lr_transfer)
 HIDDEN, SIZE = 3, (8, 2)
@@ -102,6 +103,17 @@ def test_diverged_runs_are_crossed(arrays):
     plt.close(picture)
     (cross,) = crosses
     np.testing.assert_allclose(cross.get_ydata(), 100 * a[f"tanh-{HIDDEN}"]["mupc_best"][:1])
+
+
+def test_trains_on_files_of_mnist(monkeypatch, tmp_path):
+    """Small ones in the true format."""
+    SmallFiles(monkeypatch, "mnist").write(tmp_path / "mnist")
+    p = replace(SMALL[mupc_accuracy], data_set="mnist", batch=3)
+    (unit,) = mupc_accuracy.FIGURE.unit_parameters(p).values()
+    a = mupc_accuracy.data(unit, tmp_path)
+    assert a["chance"] == 0.1
+    assert (a["mupc_diverged_at"] == -1).all()
+    assert set(np.round(3 * a["mupc_accuracy"].ravel()).astype(int)) <= {0, 1, 2, 3}
 
 
 # --- transfer ---
