@@ -32,6 +32,8 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float64, Integer, UInt8
 
+from .arguments import is_whole, public, refuse_too_large, shown
+
 Batch = tuple[Float64[np.ndarray, "batch features"], Float64[np.ndarray, "batch outputs"]]
 Examples = tuple[UInt8[np.ndarray, "examples channels pixels"], UInt8[np.ndarray, " examples"]]
 
@@ -55,9 +57,14 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Validate, and make read-only."""
+        for field in ("name", "fingerprint"):
+            if not isinstance(getattr(self, field), str):
+                raise TypeError(f"{field} is {shown(getattr(self, field))}, expected a text")
         shapes = {}
         for field in ("inputs", "targets", "test_inputs", "test_targets"):
             array = getattr(self, field)
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{field} is {shown(array)}, expected a NumPy array")
             shapes[field] = array.shape
             if array.dtype != np.float64:
                 raise TypeError(f"{field} has dtype {array.dtype}, expected float64; use {field}.astype(float)")
@@ -72,6 +79,7 @@ class Dataset:
             raise ValueError(f"shapes are {shapes}, expected equal rows in train and test, equal columns across")
 
 
+@public
 def dataset(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """The data set of this `name`, normalised, with one-hot targets.
 
@@ -99,6 +107,7 @@ def dataset(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dat
     raise ValueError(f"name is {name!r}, expected one of {', '.join(DATASETS)}; choose one of these")
 
 
+@public
 def toy_regression(
     size: int = 64,
     *,
@@ -118,12 +127,16 @@ def toy_regression(
     a negative standard deviation or seed, and a column that does not exist.
     Source: arXiv 2408.11979 and its code (DATA_MEAN, DATA_STD = 1., 0.1).
     """
-    if size < 1 or features < 1:
-        raise ValueError(f"size is {size} and features is {features}, expected at least 1 each; ask for more")
+    if not (is_whole(size) and is_whole(features)) or size < 1 or features < 1:
+        got = f"size is {shown(size)} and features is {shown(features)}"
+        raise ValueError(f"{got}, expected at least 1 each; ask for more")
+    refuse_too_large("toy_regression: size x features", (2, size, features), "ask for fewer")
+    std = abs(std) if std == 0 else std  # NumPy takes -0.0 for a negative number
     if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
         raise ValueError(f"mean is {mean} and std is {std}, expected finite numbers, std >= 0; correct them")
-    if independent_target is not None and not 0 <= independent_target < features:
-        raise ValueError(f"independent_target is {independent_target}, expected None or 0 to {features - 1}")
+    column = 0 if independent_target is None else independent_target
+    if not is_whole(column) or not 0 <= column < features:
+        raise ValueError(f"independent_target is {shown(independent_target)}, expected None or 0 to {features - 1}")
     rng = _generator(seed)
     x = rng.normal(mean, std, (size, features))
     y = -x
@@ -132,6 +145,7 @@ def toy_regression(
     return _read_only(x, y)
 
 
+@public
 def batches(dataset: Dataset, size: int, *, seed: int) -> Iterator[Batch]:
     """Read-only mini-batches (x, y) of `size` training examples, without end: take some with `itertools.islice`.
 
@@ -141,11 +155,13 @@ def batches(dataset: Dataset, size: int, *, seed: int) -> Iterator[Batch]:
 
     Raises ValueError, at the call, for a size outside 1..number of examples and for a negative seed.
     """
-    if not 1 <= size <= len(dataset.inputs):
-        raise ValueError(f"size is {size}, expected 1 to {len(dataset.inputs)}, the examples of {dataset.name!r}")
+    if not is_whole(size) or not 1 <= size <= len(dataset.inputs):
+        most = f"{len(dataset.inputs)}, the examples of {dataset.name!r}"
+        raise ValueError(f"size is {shown(size)}, expected 1 to {most}")
     return _batches(dataset, size, _generator(seed))
 
 
+@public
 def stacked_batches(
     dataset: Dataset, size: int, *, seed: int, count: int | None = None
 ) -> tuple[Float64[np.ndarray, "batches size features"], Float64[np.ndarray, "batches size outputs"]]:
@@ -153,10 +169,13 @@ def stacked_batches(
 
     Raises as `batches`, and ValueError for a count below 1.
     """
+    stream = batches(dataset, size, seed=seed)
     count = len(dataset.inputs) // size if count is None else count
-    if count < 1:
-        raise ValueError(f"count is {count}, expected a number of batches, 1 or more")
-    xs, ys = zip(*itertools.islice(batches(dataset, size, seed=seed), count), strict=True)
+    if not is_whole(count) or count < 1:
+        raise ValueError(f"count is {shown(count)}, expected a number of batches, 1 or more")
+    row = dataset.inputs.shape[1] + dataset.targets.shape[1]
+    refuse_too_large("stacked_batches: count x size", (count, size, row), "take fewer batches")
+    xs, ys = zip(*itertools.islice(stream, count), strict=True)
     return np.stack(xs), np.stack(ys)
 
 
@@ -169,8 +188,8 @@ def _batches(dataset: Dataset, size: int, rng: np.random.Generator) -> Iterator[
 
 
 def _generator(seed: int) -> np.random.Generator:
-    if seed < 0:
-        raise ValueError(f"seed is {seed}, expected a non-negative integer; choose another")
+    if not is_whole(seed) or seed < 0:
+        raise ValueError(f"seed is {shown(seed)}, expected a non-negative integer; choose another")
     return np.random.default_rng(seed)
 
 

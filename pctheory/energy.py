@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .arguments import public
 from .network import Layer, Layers, LinearPCN, finite_result, scan_layers
 
 Activities = Layers | Iterable[ArrayLike]
 
 
+@public
 def feedforward(net: LinearPCN, x: ArrayLike) -> Layers:
     """z_l = A_l z_{l-1} + c_l from z_0 = x: z_1..z_L, the last being the network's output.
 
@@ -28,29 +30,34 @@ def feedforward(net: LinearPCN, x: ArrayLike) -> Layers:
     return finite_result("feedforward", _feedforward(net, net.inputs(x)))
 
 
+@public
 def loss(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
     """Mean over the batch of (1/2)|y - feedforward(x)|^2. It has no precision in it."""
     return finite_result("loss", _loss(net, *net.batch(x, y)))
 
 
+@public
 def prediction_errors(net: LinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Layers:
     """e_l = z_l - A_l z_{l-1} - c_l for l = 1..L, with z_0 = x and z_L = y, not weighted by precision."""
     x, y = net.batch(x, y)
     return finite_result("prediction_errors", _prediction_errors(net, net.hidden(activities, len(x)), x, y))
 
 
+@public
 def layer_energies(net: LinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Float[Array, " depth"]:
     """Mean over the batch of (pi_l / 2)|e_l|^2, one number per layer."""
     x, y = net.batch(x, y)
     return finite_result("layer_energies", _layer_energies(net, net.hidden(activities, len(x)), x, y))
 
 
+@public
 def energy(net: LinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
     """F at given activities: the sum of `layer_energies`."""
     x, y = net.batch(x, y)
     return finite_result("energy", _layer_energies(net, net.hidden(activities, len(x)), x, y).sum())
 
 
+@public
 def activity_gradient(net: LinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Layers:
     r"""dF/dz_l = (pi_l e_l - A_{l+1}^T pi_{l+1} e_{l+1}) / B for the hidden layers; rows are examples.
 
@@ -61,6 +68,7 @@ def activity_gradient(net: LinearPCN, activities: Activities, x: ArrayLike, y: A
     return finite_result("activity_gradient", _activity_gradient(net, net.hidden(activities, len(x)), x, y))
 
 
+@public
 def partial_weight_gradient(net: LinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Layers:
     r"""dF/dW_l = -a_l pi_l mean(e_l z_{l-1}^T) at fixed activities: the local learning rule of PC.
 

@@ -22,6 +22,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float
 
+from .arguments import public
 from .energy import Activities, _activity_gradient, _layer_energies, _prediction_errors
 from .network import (
     Carry,
@@ -29,6 +30,7 @@ from .network import (
     Layers,
     LinearPCN,
     Scalar,
+    double_array,
     finite_result,
     is_concrete,
     refuse_too_large,
@@ -45,6 +47,7 @@ class Equilibrium(eqx.Module):
     energy: Float[Array, ""]
 
 
+@public
 def rescaling(net: LinearPCN) -> Float[Array, "d_y d_y"]:
     r"""S = sum_l P_l P_l^T / pi_l, symmetric, S >= I / pi_L. It does not depend on W_1, x or y.
 
@@ -55,16 +58,19 @@ def rescaling(net: LinearPCN) -> Float[Array, "d_y d_y"]:
     return finite_result("rescaling", factor.T @ factor)
 
 
+@public
 def rescaling_factor(net: LinearPCN) -> Float[Array, "d_y d_y"]:
     """The upper triangular R with S = R^T R, accurate to eps sqrt(cond S) in what it solves."""
     return finite_result("rescaling_factor", _rescaling_factor(net))
 
 
+@public
 def rescaling_log_determinant(net: LinearPCN) -> Float[Array, ""]:
     """log det S, from the diagonal of its triangular factor."""
     return finite_result("rescaling_log_determinant", _rescaling_log_determinant(net))
 
 
+@public
 def equilibrated_energy(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
     r"""F* = min over activities of F = mean (1/2) r^T S^-1 r: the loss, rescaled. F* <= loss if pi_L = 1.
 
@@ -74,6 +80,7 @@ def equilibrated_energy(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Float[Arr
     return _trustworthy("equilibrated_energy", value, loss_of_digits)
 
 
+@public
 def equilibrium(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Equilibrium:
     r"""The unique minimiser of the energy over the hidden activities, with its errors and energy.
 
@@ -84,6 +91,7 @@ def equilibrium(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Equilibrium:
     return _trustworthy("equilibrium", found, missed)
 
 
+@public
 def equilibrated_gradient(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Layers:
     r"""dF*/dW_l = -a_l pi_l mean(e_l z_{l-1}^T) = -a_l P_l^T mean(S^-1 r z_{l-1}^T), stacked like `net.weights`.
 
@@ -93,6 +101,7 @@ def equilibrated_gradient(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Layers:
     return _trustworthy("equilibrated_gradient", gradient, missed)
 
 
+@public
 def equilibrium_and_gradient(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> tuple[Equilibrium, Layers]:
     """One exact step of predictive coding: `equilibrium` and `equilibrated_gradient` from the same sweeps.
 
@@ -104,11 +113,13 @@ def equilibrium_and_gradient(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> tupl
     return _trustworthy("equilibrium_and_gradient", (found, gradient), missed)
 
 
+@public
 def output_maps(net: LinearPCN) -> tuple[Layers, Float[Array, "d_y d_x"]]:
     """P_1..P_L, the maps from each layer to the output, and P_0, the map from the input. No biases in them."""
     return finite_result("output_maps", _output_maps(net))
 
 
+@public
 def activity_hessian_blocks(net: LinearPCN) -> tuple[Layers, Layers]:
     r"""The block-tridiagonal Hessian H_z of the energy of one example in z_1..z_H.
 
@@ -122,6 +133,7 @@ def activity_hessian_blocks(net: LinearPCN) -> tuple[Layers, Layers]:
     return finite_result("activity_hessian_blocks", _activity_hessian_blocks(net))
 
 
+@public
 def activity_hessian_dense(net: LinearPCN) -> Float[Array, "activities activities"]:
     """H_z as one matrix over (z_1, ..., z_H): the slow twin. Cost: (N_1 + .. + N_H)^2 numbers.
 
@@ -140,6 +152,7 @@ def activity_hessian_dense(net: LinearPCN) -> Float[Array, "activities activitie
     return jnp.asarray(dense)
 
 
+@public
 def activity_hessian_product(net: LinearPCN, vectors: Activities) -> Layers:
     r"""H_z v for each example's v = (v_1, ..., v_H), one vector per row of the batch.
 
@@ -148,6 +161,7 @@ def activity_hessian_product(net: LinearPCN, vectors: Activities) -> Layers:
     return finite_result("activity_hessian_product", _activity_hessian_product(net, _rows(net, vectors)))
 
 
+@public
 def activity_hessian_solve(
     net: LinearPCN, vectors: Activities, factor: Float[Array, "d_y d_y"] | None = None
 ) -> Layers:
@@ -159,10 +173,13 @@ def activity_hessian_solve(
     Cost: four passes, O(L N^2) a row, and `rescaling_factor` unless given. Error: about eps cond(H_z).
     """
     vectors = _rows(net, vectors)
-    factor = rescaling_factor(net) if factor is None else factor
+    factor = rescaling_factor(net) if factor is None else double_array(factor, "factor", ndim=2)
+    if factor.shape != (net.widths[-1],) * 2:
+        raise ValueError(f"factor has shape {factor.shape}, expected {(net.widths[-1],) * 2}; see rescaling_factor")
     return finite_result("activity_hessian_solve", _activity_hessian_solve(net, vectors, factor))
 
 
+@public
 def activity_hessian_log_determinant(net: LinearPCN) -> Float[Array, ""]:
     r"""log det H_z = log det S + sum over hidden l of N_l log pi_l + d_y log pi_L.
 
@@ -172,6 +189,7 @@ def activity_hessian_log_determinant(net: LinearPCN) -> Float[Array, ""]:
     return rescaling_log_determinant(net) + jnp.sum(widths * jnp.log(net.precisions))
 
 
+@public
 def equilibrium_with_decay(net: LinearPCN, x: ArrayLike, y: ArrayLike, decay: Scalar) -> Equilibrium:
     r"""The minimiser of  F(z) + mean over the batch of sum over hidden l of (decay / 2)|z_l|^2.
 
@@ -193,6 +211,8 @@ def equilibrium_with_decay(net: LinearPCN, x: ArrayLike, y: ArrayLike, decay: Sc
 
 @jax.jit
 def _output_maps(net: LinearPCN) -> tuple[Layers, Float[Array, "d_y d_x"]]:
+    refuse_too_large("output_maps", (net.widths[-1], sum(net.widths)), "take a narrower output")
+
     def step(p: Array, layer: Layer) -> tuple[Array, Array]:
         return layer.transposed(p), p
 
@@ -278,15 +298,23 @@ def _needs_hidden_layers(net: LinearPCN, name: str) -> None:
         raise ValueError(f"{name}: a network of depth 1 has no hidden layers; add one")
 
 
+def _sizes_of_blocks(net: LinearPCN) -> tuple[int]:
+    """How many numbers the diagonal blocks of H_z hold."""
+    return (sum(width**2 for width in net.widths[1:-1]),)
+
+
 def _rows(net: LinearPCN, vectors: Activities) -> Layers:
     """`vectors` as checked hidden activities; the first layer says how many rows there are."""
     _needs_hidden_layers(net, "activity Hessian")
     vectors = vectors if isinstance(vectors, Layers) else list(vectors)
-    return net.hidden(vectors, np.shape(vectors[0])[0] if len(vectors) else 1)
+    rows = len(double_array(vectors[0], "vectors, layer 1", ndim=2)) if len(vectors) else 1
+    return net.hidden(vectors, rows, "vectors")
 
 
 @jax.jit
 def _activity_hessian_blocks(net: LinearPCN) -> tuple[Layers, Layers]:
+    refuse_too_large("activity_hessian_blocks", _sizes_of_blocks(net), "use activity_hessian_product")
+
     def step(pi_below: Array, layer: Layer) -> tuple[Array, tuple[Array, Array]]:
         a = layer.matrix
         own = pi_below * jnp.eye(a.shape[1])
@@ -328,6 +356,7 @@ def _activity_hessian_solve(net: LinearPCN, vectors: Layers, factor: Array) -> L
 
 @jax.jit
 def _equilibrium_with_decay(net: LinearPCN, x: Array, y: Array, decay: Array) -> Equilibrium:
+    refuse_too_large("equilibrium_with_decay", _sizes_of_blocks(net), "take narrower layers, or decay 0")
     first, *_ = jax.tree.map(lambda a: a[0], net.runs)
     upper = without_first(net.runs)
     mean = first.predicted(x)

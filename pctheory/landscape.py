@@ -12,7 +12,7 @@ a plane entry [i, j] is at t_1 = axes[0][j], t_2 = axes[1][i], as contour plots 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -21,17 +21,39 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
+from .arguments import public, random_generator, refuse_too_large, shown
 from .network import double_array
 
 Objective = Callable[[Any, Array, Array], Array]
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What a landscape needs of a network: `LinearPCN` and `NonlinearPCN` have it."""
+
+    @property
+    def weights(self) -> Any:
+        """All that the directions move."""
+        ...
+
+    def with_weights(self, weights: Any) -> Any:
+        """The same network with other weights."""
+        ...
+
+    def batch(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+        """`x` and `y` as checked batches."""
+        ...
+
+
 Axes = Sequence[ArrayLike | Sequence[float]]
 Directions = Float[Array, "dimensions weights"]
 Batch = tuple[Float[Array, "batch d_x"], Float[Array, "batch d_y"]]
 
 
+@public
 def landscape_values(
     objective: Objective,
-    net: Any,
+    net: Network,
     x: ArrayLike,
     y: ArrayLike,
     *,
@@ -45,13 +67,15 @@ def landscape_values(
     Twin: a loop over networks. Cost: one compilation per objective and shape; memory for one row at a time.
     """
     directions, points = _grid(net, directions, axes)
+    _shape(objective, net, x, y)
     values = np.asarray(_values(objective, net, net.batch(x, y), directions, points))
     return _finite("objective", values, points)[0 if len(axes) == 1 else slice(None)]
 
 
+@public
 def landscape_field(
     objective: Objective,
-    net: Any,
+    net: Network,
     x: ArrayLike,
     y: ArrayLike,
     *,
@@ -68,20 +92,22 @@ def landscape_field(
     directions, points = _grid(net, directions, axes)
     if np.linalg.matrix_rank(directions) < len(directions):
         raise ValueError("directions are linearly dependent, expected a plane; change one of them")
-    if (shape := jax.eval_shape(objective, net, *net.batch(x, y)).shape) != ():
+    if (shape := _shape(objective, net, x, y)) != ():
         raise ValueError(f"objective returns shape {shape}, expected a number; sum or average it")
     slopes = np.asarray(_slopes(objective, net, net.batch(x, y), directions, points))
     coordinates = -np.linalg.solve(np.asarray(directions @ directions.T), slopes[..., None])[..., 0]
     return _finite("the gradient of objective", coordinates, points)[0 if len(axes) == 1 else slice(None)]
 
 
-def random_directions(net: Any, count: int, *, seed: int) -> Directions:
+@public
+def random_directions(net: Network, count: int, *, seed: int) -> Directions:
     """`count` unit vectors, each evenly distributed over all directions of the weights. Nearly orthogonal."""
     drawn = _normal(net, count, seed)
     return drawn / jnp.linalg.norm(drawn, axis=1, keepdims=True)
 
 
-def filter_normalised_directions(net: Any, count: int, *, seed: int) -> Directions:
+@public
+def filter_normalised_directions(net: Network, count: int, *, seed: int) -> Directions:
     r"""Normally distributed vectors, each row of each layer rescaled to the norm of that row of the weights.
 
     A filter of a linear layer is a row of W_l, the weights into one unit. So coordinate 1 changes every unit by as
@@ -106,15 +132,24 @@ def _with_rows_of(drawn: Array, weight: Array) -> Array:
     return drawn * sizes
 
 
-def _normal(net: Any, count: int, seed: int) -> Directions:
+def _normal(net: Network, count: int, seed: int) -> Directions:
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise ValueError(f"count is {count!r}, expected a whole number of directions, at least 1")
+        raise ValueError(f"count is {shown(count)}, expected a whole number of directions, at least 1")
     size = ravel_pytree(net.weights)[0].size
-    return jnp.asarray(np.random.default_rng(seed).standard_normal((count, size)))
+    refuse_too_large("count of directions", (count, size), "take fewer")
+    return jnp.asarray(random_generator(seed).standard_normal((count, size)))
+
+
+def _shape(objective: Objective, net: Network, x: ArrayLike, y: ArrayLike) -> tuple[int, ...]:
+    """Of what the objective returns; TypeError where that is no array of numbers."""
+    made = jax.eval_shape(objective, net, *net.batch(x, y))
+    if not hasattr(made, "shape") or not jnp.issubdtype(made.dtype, jnp.floating):
+        raise TypeError(f"objective returns {shown(made)}, expected a number")
+    return tuple(made.shape)
 
 
 def _grid(
-    net: Any, directions: ArrayLike, axes: Axes
+    net: Network, directions: ArrayLike, axes: Axes
 ) -> tuple[Directions, Float[Array, "rows columns dimensions"]]:
     """The checked directions, and the coordinates of every point in rows and columns: one row on a line."""
     directions = double_array(directions, "directions", ndim=2)
@@ -127,6 +162,7 @@ def _grid(
     if len(axes) != len(directions):
         raise ValueError(f"axes has {len(axes)} entries, expected {len(directions)}: one for each direction")
     checked = [double_array(axis, f"axes, direction {k}", ndim=1) for k, axis in enumerate(axes, start=1)]
+    refuse_too_large("a row of the grid, with weights", (len(checked[0]), size), "take fewer points on axis 1")
     if len(checked) == 1:
         return directions, checked[0][None, :, None]
     return directions, jnp.stack(jnp.meshgrid(*checked), axis=-1)
@@ -140,17 +176,17 @@ def _finite(name: str, values: np.ndarray, points: Array) -> np.ndarray:
     return values
 
 
-def _moved(objective: Objective, net: Any, batch: Batch, directions: Directions) -> Callable[[Array], Array]:
+def _moved(objective: Objective, net: Network, batch: Batch, directions: Directions) -> Callable[[Array], Array]:
     """The objective as a function of the coordinates."""
     centre, unravelled = ravel_pytree(net.weights)
     return lambda point: objective(net.with_weights(unravelled(centre + point @ directions)), *batch)
 
 
 @eqx.filter_jit
-def _values(objective: Objective, net: Any, batch: Batch, directions: Directions, points: Array) -> Array:
+def _values(objective: Objective, net: Network, batch: Batch, directions: Directions, points: Array) -> Array:
     return jax.lax.map(jax.vmap(_moved(objective, net, batch, directions)), points)
 
 
 @eqx.filter_jit
-def _slopes(objective: Objective, net: Any, batch: Batch, directions: Directions, points: Array) -> Array:
+def _slopes(objective: Objective, net: Network, batch: Batch, directions: Directions, points: Array) -> Array:
     return jax.lax.map(jax.vmap(jax.grad(_moved(objective, net, batch, directions))), points)

@@ -34,7 +34,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from .network import double_array, refuse_too_large
+from .arguments import is_whole, public, shown
+from .network import double_array, finite_result, refuse_too_large
 
 Inputs = Float[np.ndarray, "batch d_x"]
 Targets = Float[np.ndarray, "batch d_y"]
@@ -55,6 +56,7 @@ class MeanFieldDescent:
     gradient_kernels: Float[np.ndarray, "hidden steps d_y steps d_y"]
 
 
+@public
 def mean_field_descent(
     x: ArrayLike, y: ArrayLike, *, depth: int, rate: float, steps: int, gamma: float = 1.0
 ) -> MeanFieldDescent:
@@ -82,9 +84,10 @@ def mean_field_descent(
         when = _Moment(t, len(x), y.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):  # reported below
             for below, layer, above in zip(layers, layers[1:], layers[2:], strict=False):
-                layer.advance_features(when, below, above, forces[:t])
+                layer.advance(when, below, above, forces[:t])
             for below, layer, above in reversed(list(zip(layers, layers[1:], layers[2:], strict=False))):
-                layer.advance_gradients(when, below, above, forces[:t])
+                swapped = forces[:t].swapaxes(1, 2)
+                layer.mirrored.advance(when.mirrored, above.mirrored, below.mirrored, swapped)
             predictions[t] = layers[-2].overlap(when, layers[-3], layers[-1]) / gamma
             forces[t] = scale * (y - predictions[t])
         if not np.isfinite(predictions[t]).all():
@@ -93,14 +96,14 @@ def mean_field_descent(
     hidden = layers[1:-1]
     features = (steps, len(x)) * 2
     gradients = (steps, y.shape[1]) * 2
-    return MeanFieldDescent(
-        predictions,
-        losses,
+    kernels = (
         np.stack([layer.h_h.reshape(features) for layer in hidden]),
         np.stack([layer.g_g.reshape(gradients) for layer in hidden]),
     )
+    return MeanFieldDescent(predictions, losses, *finite_result("mean_field_descent", kernels))
 
 
+@public
 def lazy_descent(x: ArrayLike, y: ArrayLike, *, depth: int, rate: float, steps: int) -> MeanFieldDescent:
     r"""The limit of small gamma: kernels stay as they were, and  f(t+1) = f(t) + (rate L / B) H_0 (y - f(t)).
 
@@ -108,9 +111,12 @@ def lazy_descent(x: ArrayLike, y: ArrayLike, *, depth: int, rate: float, steps: 
     """
     x, y = _batch(x, y)
     _check(depth, rate, steps, 1.0)
-    kernel = x @ x.T / x.shape[1]
+    refuse_too_large(
+        "lazy_descent", (depth, 2, steps, steps, len(x) ** 2 + y.shape[1] ** 2), "take fewer steps or layers"
+    )
     predictions = np.zeros((steps, *y.shape))
     with np.errstate(over="ignore", invalid="ignore"):
+        kernel = finite_result("lazy_descent", x @ x.T / x.shape[1])
         for t in range(1, steps):
             predictions[t] = predictions[t - 1] + rate * depth / len(x) * kernel @ (y - predictions[t - 1])
     losses = _losses("lazy_descent", predictions, y, rate)
@@ -130,6 +136,11 @@ class _Moment:
     t: int
     batch: int
     outputs: int
+
+    @property
+    def mirrored(self) -> "_Moment":
+        """The same for h and g exchanged."""
+        return _Moment(self.t, self.outputs, self.batch)
 
     @property
     def h(self) -> slice:
@@ -170,7 +181,12 @@ class _Fields:
     h_h: Float[np.ndarray, "h h"]
     g_g: Float[np.ndarray, "g g"]
 
-    def advance_features(self, when: _Moment, below: "_Fields", above: "_Fields", forces: np.ndarray) -> None:
+    @property
+    def mirrored(self) -> "_Fields":
+        """The same arrays with h and g, u and v exchanged: g obeys the equations of h read from the output down."""
+        return _Fields(self.g_v, self.g_u, self.h_v, self.h_u, self.g_g, self.h_h)
+
+    def advance(self, when: _Moment, below: "_Fields", above: "_Fields", forces: np.ndarray) -> None:
         """h at this step, from the layer below at this step and everything before."""
         t, now, past, known, drive = when.t, when.h, when.h_past, when.h_known, when.g_past
         kernel = below.h_h[now, past].reshape(when.batch, t, when.batch)
@@ -182,19 +198,6 @@ class _Fields:
         row = self.h_u[now, known] @ below.h_h[known, known] @ self.h_u[known, known].T
         row += self.h_v[now, drive] @ above.g_g[drive, drive] @ self.h_v[known, drive].T
         self.h_h[now, known], self.h_h[known, now] = row, row.T
-
-    def advance_gradients(self, when: _Moment, below: "_Fields", above: "_Fields", forces: np.ndarray) -> None:
-        """g at this step, from the layer above at this step and everything before."""
-        t, now, past, known, drive = when.t, when.g, when.g_past, when.g_known, when.h_past
-        kernel = above.g_g[now, past].reshape(when.outputs, t, when.outputs)
-        moved = np.einsum("csd,snd->csn", kernel, forces).reshape(when.outputs, -1)
-        coupling = above.g_u[now, drive] + moved  # to h before this step
-        self.g_v[now, now] = np.eye(when.outputs)
-        self.g_v[now, past] = coupling @ self.h_v[drive, past]
-        self.g_u[now, drive] = coupling @ self.h_u[drive, drive]
-        row = self.g_v[now, known] @ above.g_g[known, known] @ self.g_v[known, known].T
-        row += self.g_u[now, drive] @ below.h_h[drive, drive] @ self.g_u[known, drive].T
-        self.g_g[now, known], self.g_g[known, now] = row, row.T
 
     def overlap(self, when: _Moment, below: "_Fields", above: "_Fields") -> Targets:
         """h_mu(t) g^c(t) / N."""
@@ -239,8 +242,8 @@ def _check(depth: int, rate: float, steps: int, gamma: float) -> None:
         ("depth", depth, 2, ": without hidden layer there is no width; add one"),
         ("steps", steps, 1, ""),
     ):
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
-            raise ValueError(f"{name} is {count!r}, expected a whole number of at least {least}{why}")
+        if not is_whole(count) or count < least:
+            raise ValueError(f"{name} is {shown(count)}, expected a whole number of at least {least}{why}")
     for name, value in (("rate", rate), ("gamma", gamma)):
         if not 0 < value < np.inf:
             raise ValueError(f"{name} is {value}, expected a positive finite number")

@@ -14,8 +14,6 @@ Notation
 Reference: F. Innocenti, arXiv 2510.23323; parameterisations: arXiv 2505.13124, table 1.
 """
 
-import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, pairwise
@@ -27,7 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from .arguments import is_number, public, shown
+from .arguments import refuse_too_large as refuse_too_large
+from .arrays import double_array as double_array
+from .arrays import finite_result as finite_result
+from .arrays import is_concrete as is_concrete
+
 Carry = TypeVar("Carry")
+Run = TypeVar("Run")
 Seed = int | Int[Array, ""]
 Scalar = float | Float[Array, ""]
 Initialisation = Literal["gaussian", "uniform", "orthogonal"]
@@ -36,64 +41,6 @@ Initialisation = Literal["gaussian", "uniform", "orthogonal"]
 def enable_x64() -> None:
     """Switch JAX to double precision for this process. Nothing else in pctheory changes a global setting."""
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
-
-
-def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | None = None) -> Array:
-    """`value` as a finite float64 array with `ndim` axes; `name` says where it stands in an error.
-
-    Raises TypeError for single precision, integers and complex numbers, ValueError for a wrong number of
-    axes, an empty axis and values that are not finite (the latter only where values are known, not under `jit`).
-    """
-    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise TypeError(f"{name}: JAX is in single precision; call pctheory.enable_x64() first")
-    try:
-        array = value if isinstance(value, jax.Array) else np.asarray(value)
-    except ValueError as error:
-        raise TypeError(f"{name} is not an array: its rows have different lengths") from error
-    if array.dtype != np.float64:
-        raise TypeError(
-            f"{name} has dtype {array.dtype}, expected float64; convert it with numpy.asarray(value, dtype=float)"
-        )
-    if ndim is not None and array.ndim != ndim:
-        raise ValueError(f"{name} has shape {array.shape}, expected {ndim} axes; reshape it")
-    if 0 in array.shape:
-        raise ValueError(f"{name} is empty (shape {array.shape}); every axis needs at least one entry")
-    if is_concrete(array) and not np.isfinite(array).all():
-        raise ValueError(f"{name} holds {_first_non_finite(array)}; every entry must be finite")
-    return array if isinstance(array, jax.Array) else jnp.array(array)  # a copy: the caller may change his
-
-
-def is_concrete(value: object) -> bool:
-    """Whether the values of `value` are known, that is, it is no tracer of a JAX transformation."""
-    return not isinstance(value, jax.core.Tracer)
-
-
-def finite_result(name: str, result: Carry) -> Carry:
-    """`result`, or FloatingPointError if finite input gave an infinite or undefined number."""
-    for leaf in jax.tree.leaves(result):
-        if is_concrete(leaf) and not np.isfinite(leaf).all():
-            raise FloatingPointError(
-                f"{name}: the result holds {_first_non_finite(leaf)} although every input is finite; "
-                "a product of the maps leaves the range of double precision: rescale weights or data"
-            )
-    return result
-
-
-def _first_non_finite(array: ArrayLike) -> str:
-    values = np.asarray(array)
-    where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-    return f"{values[where]} at index {where}"
-
-
-def refuse_too_large(name: str, shape: tuple[int, ...], remedy: str) -> None:
-    """Raise MemoryError if an array of doubles of this shape is larger than the machine's memory."""
-    needed = 8 * math.prod(int(size) for size in shape)
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available:
-        raise MemoryError(
-            f"{name}: {' x '.join(map(str, shape))} numbers need {needed / 2**30:.1f} GiB, "
-            f"more than this machine's {available / 2**30:.1f} GiB; {remedy}"
-        )
 
 
 class Layers(eqx.Module):
@@ -217,6 +164,7 @@ class LinearPCN(eqx.Module):
     biases: Layers
     precisions: Float[Array, " depth"]
 
+    @public
     def __init__(
         self,
         weights: Iterable[ArrayLike],
@@ -307,19 +255,19 @@ class LinearPCN(eqx.Module):
         """The same network with other weights, stacked as these; no validation, for use inside `grad`."""
         return eqx.tree_at(lambda net: net.weights, self, weights)
 
-    def hidden(self, activities: Layers | Iterable[ArrayLike], rows: int) -> Layers:
+    def hidden(self, activities: Layers | Iterable[ArrayLike], rows: int, name: str = "activities") -> Layers:
         """`activities` z_1..z_H, checked to be finite with `rows` examples each, stacked like the weights."""
         if isinstance(activities, Layers):
-            arrays = Layers(tuple(double_array(run, "activities", ndim=3) for run in activities.runs))
+            arrays = Layers(tuple(double_array(run, name, ndim=3) for run in activities.runs))
         else:
             items = enumerate(activities, start=1)
-            arrays = Layers.of(double_array(z, f"activities, layer {l}", ndim=2) for l, z in items)
+            arrays = Layers.of(double_array(z, f"{name}, layer {l}", ndim=2) for l, z in items)
         expected = [(rows, width) for width in self.widths[1:-1]]
         if len(arrays) != len(expected):
-            raise ValueError(f"activities has {len(arrays)} layers, expected {len(expected)}: the hidden ones only")
+            raise ValueError(f"{name} has {len(arrays)} layers, expected {len(expected)}: the hidden ones only")
         for l, (shape, wanted) in enumerate(zip(arrays.shapes, expected, strict=True), start=1):
             if shape != wanted:
-                raise ValueError(f"activities, layer {l} has shape {shape}, expected {wanted}: (examples, width)")
+                raise ValueError(f"{name}, layer {l} has shape {shape}, expected {wanted}: (examples, width)")
         lengths = self.hidden_lengths
         return arrays if arrays.lengths == lengths else arrays.restacked(lengths)
 
@@ -370,12 +318,14 @@ def scan_layers(
     return carry, jax.tree.map(lambda *parts: Layers(parts), *outputs)
 
 
-def without_first(runs: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The stacks of layers 2..L."""
+def without_first(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """The stacks of layers 2..L, be they of `Layer`s or of arrays."""
     first, *rest = runs
-    return (jax.tree.map(lambda a: a[1:], first), *rest) if len(first.scaling) > 1 else tuple(rest)
+    alone = len(jax.tree.leaves(first)[0]) == 1
+    return tuple(rest) if alone else (jax.tree.map(lambda a: a[1:], first), *rest)
 
 
+@public
 def standard(
     widths: Sequence[int],
     *,
@@ -400,6 +350,7 @@ def standard(
     return _parameterised(weights, np.ones(len(widths) - 1), skips, gamma, output_precision)
 
 
+@public
 def ntp(
     widths: Sequence[int],
     *,
@@ -416,6 +367,7 @@ def ntp(
     return _parameterised(_weights(widths, seed), _ntp_scalings(widths, skips), skips, gamma, output_precision)
 
 
+@public
 def mupc(
     widths: Sequence[int], *, seed: Seed, skips: bool = True, gamma: Scalar = 1.0, output_precision: Scalar = 1.0
 ) -> LinearPCN:
@@ -446,6 +398,12 @@ def _parameterised(
     for name, value in (("gamma", gamma), ("output_precision", output_precision)):
         if is_concrete(value) and not (0 < value < np.inf):
             raise ValueError(f"{name} is {value}, expected a positive finite number")
+    with np.errstate(over="ignore"):
+        last = scalings[-1] / np.float64(gamma) if is_concrete(gamma) else 1.0
+    if not np.isfinite(last):
+        raise ValueError(f"gamma is {gamma}, by which no scaling can be divided; take a larger one")
+    if is_concrete(output_precision):
+        output_precision = float(output_precision)  # JAX takes no whole number above 64 bits
     has_skip = np.zeros(depth)
     has_skip[1:-1] = float(skips)
     ones = jnp.ones(depth)
@@ -473,6 +431,10 @@ def _weights(
     if initialisation not in ("gaussian", "uniform", "orthogonal"):
         raise ValueError(f"initialisation is {initialisation!r}, expected 'gaussian', 'uniform' or 'orthogonal'")
     double_array(1.0, "weights")  # refuses to draw them in single precision
+    if is_concrete(seed) and not (is_number(seed) and np.asarray(seed).dtype.kind in "iu"):
+        raise ValueError(f"seed is {shown(seed)}, expected a whole number of 64 bits")
+    numbers = sum(n * m for n, m in pairwise(widths))
+    refuse_too_large("weights", (numbers,), "take smaller widths")
     runs = _drawn(jnp.asarray(seed), tuple(pairwise(widths)), initialisation)
     if variance is None:
         return Layers(runs)

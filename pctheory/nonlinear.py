@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from .arguments import public, refuse_too_large, shown, whole_number
 from .energy import Activities
-from .network import Layer, Layers, LinearPCN, finite_result, is_concrete, scan_layers
+from .network import Layer, Layers, LinearPCN, finite_result, is_concrete, scan_layers, without_first
 
 Activation = Callable[[Array], Array]
 Batch = tuple[Array, Array]
@@ -53,10 +54,19 @@ class NonlinearPCN(eqx.Module):
         if not isinstance(self.linear, LinearPCN):
             raise TypeError(f"linear is a {type(self.linear).__name__}, expected a LinearPCN")
         if not callable(self.activation):
-            raise TypeError(f"activation is {self.activation!r}, expected a function such as jax.numpy.tanh")
-        shape = jax.eval_shape(self.activation, jnp.zeros((2, 3))).shape
-        if shape != (2, 3):
-            raise ValueError(f"activation gives shape {shape} for (2, 3), expected an elementwise function")
+            raise TypeError(f"activation is {shown(self.activation)}, expected a function such as jax.numpy.tanh")
+        given = jnp.zeros((2, 3))
+        try:
+            made = jax.eval_shape(self.activation, given)
+        except (TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise TypeError(
+                f"activation fails on an array ({reason}); give a function such as jax.nn.relu"
+            ) from error
+        if not hasattr(made, "shape") or made.dtype != given.dtype:
+            raise TypeError(f"activation gives {shown(made)} for an array, expected an array of numbers like it")
+        if made.shape != (2, 3):
+            raise ValueError(f"activation gives shape {made.shape} for (2, 3), expected an elementwise function")
 
     @property
     def weights(self) -> Layers:
@@ -95,34 +105,40 @@ class Inferred(eqx.Module):
     steps: Int[Array, ""]
 
 
+@public
 def feedforward(net: NonlinearPCN, x: ArrayLike) -> Layers:
     """The predictions z_1..z_L from z_0 = x, before activation; the last is the network's output."""
     return finite_result("feedforward", _feedforward(net, net.linear.inputs(x)))
 
 
+@public
 def loss(net: NonlinearPCN, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
     """Mean over the batch of (1/2)|y - feedforward(x)|^2. It has no precision in it."""
     x, y = net.batch(x, y)
     return finite_result("loss", jnp.sum((y - _feedforward(net, x)[-1]) ** 2) / (2 * len(x)))
 
 
+@public
 def prediction_errors(net: NonlinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Layers:
     """e_l = z_l minus the prediction of layer l, l = 1..L, with z_0 = x and z_L = y, not weighted by precision."""
     chain, _ = _linearised_at(net, activities, x, y)
     return finite_result("prediction_errors", chain.errors)
 
 
+@public
 def layer_energies(net: NonlinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Float[Array, " depth"]:
     """Mean over the batch of (pi_l / 2)|e_l|^2, one number per layer."""
     chain, _ = _linearised_at(net, activities, x, y)
     return finite_result("layer_energies", _energies(net, chain).mean(axis=1))
 
 
+@public
 def energy(net: NonlinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
     """F at given activities: the sum of `layer_energies`."""
     return finite_result("energy", layer_energies(net, activities, x, y).sum())
 
 
+@public
 def activity_gradient(net: NonlinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Layers:
     r"""dF/dz_l = (pi_l e_l - phi'(z_l) * a_{l+1} W_{l+1}^T pi_{l+1} e_{l+1} - s_{l+1} pi_{l+1} e_{l+1}) / B.
 
@@ -132,6 +148,7 @@ def activity_gradient(net: NonlinearPCN, activities: Activities, x: ArrayLike, y
     return finite_result("activity_gradient", jax.tree.map(lambda g: g / batch_size, _gradients(net, chain)))
 
 
+@public
 def partial_weight_gradient(net: NonlinearPCN, activities: Activities, x: ArrayLike, y: ArrayLike) -> Layers:
     r"""dF/dW_l = -a_l pi_l mean(e_l phi(z_{l-1})^T) at fixed activities: the local learning rule of PC.
 
@@ -141,6 +158,7 @@ def partial_weight_gradient(net: NonlinearPCN, activities: Activities, x: ArrayL
     return finite_result("partial_weight_gradient", _weight_gradients(net, chain))
 
 
+@public
 def inference_descent(
     net: NonlinearPCN, x: ArrayLike, y: ArrayLike, *, rate: float | Float[Array, ""], steps: int
 ) -> Inferred:
@@ -161,6 +179,7 @@ def inference_descent(
     return _inference_descent(net, batch, jnp.asarray(rate, dtype=float), steps)
 
 
+@public
 def inference_by_halving(
     net: NonlinearPCN,
     x: ArrayLike,
@@ -187,6 +206,7 @@ def inference_by_halving(
     return finite_result("inference_by_halving", _inference_by_halving(net, batch, *rates, steps))
 
 
+@public
 def inference_to_stationarity(
     net: NonlinearPCN,
     x: ArrayLike,
@@ -232,8 +252,7 @@ def inference_to_stationarity(
 def _inference_batch(net: NonlinearPCN, x: ArrayLike, y: ArrayLike, steps: int, name: str) -> tuple[Array, Array]:
     if net.depth == 1:
         raise ValueError(f"{name}: a network of depth 1 has no hidden layers; add one")
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"{name}: the number of steps is {steps!r}, expected a whole number of at least 1")
+    whole_number(f"{name}: the number of steps", steps, 1)
     return net.batch(x, y)
 
 
@@ -310,8 +329,7 @@ def _energies(net: NonlinearPCN, chain: _Chain) -> Float[Array, "depth batch"]:
 def _gradients(net: NonlinearPCN, chain: _Chain) -> Layers:
     """dF/dz_1..dF/dz_H of each example by itself: pi_l e_l - J_{l+1}^T pi_{l+1} e_{l+1}, all layers at once."""
     forces = _each(lambda layer, e: layer.precision * e, net.linear, chain.errors)
-    first, *rest = _each(_pulled, net.linear, chain.slopes, forces).runs
-    upper = Layers((first[1:], *rest) if len(first) > 1 else tuple(rest))
+    upper = Layers(without_first(_each(_pulled, net.linear, chain.slopes, forces).runs))
     below = forces.without_last()
     return jax.tree.map(lambda force, pull: force - pull, below, upper.restacked(below.lengths))
 
@@ -381,6 +399,7 @@ def _inference_by_halving(net: NonlinearPCN, batch: Batch, rate: Array, floor: A
 def _gauss_newton_steps(net: NonlinearPCN, chain: _Chain) -> Layers:
     """dz_1..dz_H of each example: the linearised chain solved exactly between clamped ends."""
     rows, d_y = chain.errors[-1].shape
+    refuse_too_large("Gauss-Newton steps", (rows, d_y, sum(net.linear.widths)), "take fewer examples or outputs")
 
     def back(p: Array, layer: Layer, slope: Array) -> tuple[Array, Array]:
         return _pulled(layer, slope[:, None, :], p), p

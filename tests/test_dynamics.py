@@ -405,11 +405,11 @@ FLOW = {"duration": 1.0, **LOOSE}
         ({"rate": -1.0}, "rate is -1.0"),
         ({"rate": np.inf}, "rate is inf"),
         ({"rate": np.nan}, "rate is nan"),
-        ({"rate": np.ones(2)}, r"rate is \[1. 1.\], expected a positive finite number"),
+        ({"rate": np.ones(2)}, r"rate is a ndarray of shape \(2,\), expected a number"),
         ({"steps": 0}, "steps is 0, expected a whole number of at least 1"),
         ({"steps": 2.0}, "steps is 2.0, expected a whole number"),
         ({"steps": True}, "steps is True, expected a whole number"),
-        ({"start": [np.ones((4, 3))]}, r"activities, layer 1 has shape \(4, 3\), expected \(4, 4\)"),
+        ({"start": [np.ones((4, 3))]}, r"start, layer 1 has shape \(4, 3\), expected \(4, 4\)"),
         ({"x": X[:3]}, "x has 3 rows and y has 4"),
         ({"rate": None}, "rate and optimiser: neither is given, expected one of them"),
         ({"optimiser": optax.sgd(0.1)}, "rate and optimiser: both are given, expected one of them"),
@@ -417,7 +417,7 @@ FLOW = {"duration": 1.0, **LOOSE}
 )
 def test_inference_descent_refuses(options: dict, message: str) -> None:
     arguments = {"x": X, "y": Y, "rate": 0.1, "steps": 2, **options}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         dynamics.inference_descent(NET, **arguments)
 
 
@@ -464,8 +464,8 @@ def test_inference_needs_hidden_layers() -> None:
         ({"batches": (XS.astype(np.float32), YS)}, TypeError, "batches, xs has dtype float32"),
         ({"batches": np.ones((2, 2, 5, 3))}, TypeError, r"batches is a ndarray, expected \(xs, ys\)"),
         ({"optimiser": 0.1}, TypeError, "optimiser is 0.1, expected one of optax, such as optax.sgd"),
-        ({"objective": None}, TypeError, "objective is None, expected a function of a network and a batch"),
-        ({"record": None}, TypeError, "record is None, expected a function of a network and a batch"),
+        ({"objective": None}, TypeError, "objective is None, expected a function"),
+        ({"record": None}, TypeError, "record is None, expected a function"),
         ({"objective": lambda net, x, y: x[0]}, ValueError, r"objective returns shape \(3,\), expected a number"),
         ({"steps": 0}, ValueError, "steps is 0, expected a whole number of at least 1"),
     ],

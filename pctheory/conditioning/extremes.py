@@ -9,8 +9,8 @@ that way, where rounding in H_z itself is eps lambda_max. There are two ways to 
                 with a relative error of about eps sqrt(cond).
 
 The first is used, and the second where rounding in the first is found to exceed the tolerance; small networks go by
-the singular values of B. Rounding in the sweeps is measured: A_L tripled and pi_L divided by 9 is another network
-with the same H_z; solving it for a third of the vector rounds every number on the way differently.
+the singular values of B. Rounding in the sweeps is measured: c A_L and pi_L / c^2 make another network with the
+same H_z; solving it for the vector over c = 3, 5, 7 rounds every number on the way differently.
 """
 
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
+from ..arguments import public, whole_number
 from ..equilibrium import (
     _activity_hessian_product,
     _activity_hessian_solve,
@@ -35,7 +36,8 @@ from .lanczos import Apply, RitzPair, largest_eigenpair
 
 EPS = float(np.finfo(float).eps)
 DENSE_BELOW = 600  # activities: the singular values of a matrix this large take a fifth of a second
-SAFETY = 8  # one comparison of two roundings may by chance be small
+SAFETY = 8
+SCALES = (3.0, 5.0, 7.0)  # one comparison of two roundings may by chance be small
 Method = Literal["dense", "sweeps", "triangles", "cholesky", "products"]
 Triangles = tuple[Layers, Layers]
 
@@ -45,8 +47,8 @@ class ActivityHessianExtremes:
     """The smallest and the largest eigenvalue of an activity Hessian, with what is known of their errors.
 
     residuals: (|H^-1 v - mu v| / mu, |H v - lambda v| / lambda) of the unit vectors found, 0 for dense ones.
-    errors: relative, of smallest and largest: residual or residual^2 / gap, the smaller (Kato and Temple, with the
-    gap of the two outermost Ritz values), plus rounding. They take for granted that Lanczos missed no eigenvalue
+    errors: relative to the values found: residual or residual^2 / gap, the smaller (Kato and Temple, with the gap
+    of the two outermost Ritz values), plus rounding. They take for granted that Lanczos missed no eigenvalue
     further out. converged: both errors keep to the tolerance asked for. products, solves: how often H_z and its
     inverse were applied. method: how the smallest was found.
     """
@@ -66,6 +68,7 @@ class ActivityHessianExtremes:
         return self.largest / self.smallest
 
 
+@public
 def activity_hessian_extremes(
     net: LinearPCN, *, decay: float = 0.0, tolerance: float = 1e-6, max_products: int = 3000
 ) -> ActivityHessianExtremes:
@@ -83,7 +86,7 @@ def activity_hessian_extremes(
     check_options(decay, tolerance, max_products)
     if sum(net.widths[1:-1]) <= DENSE_BELOW:
         found = _dense_extremes(net)
-        if found is not None and max(found.errors) <= tolerance:
+        if found is not None and np.max(found.errors) <= tolerance:
             return shifted(found, decay, tolerance)
     return shifted(_lanczos_extremes(net, tolerance, int(max_products)), decay, tolerance)
 
@@ -99,15 +102,15 @@ def check_options(decay: float, tolerance: float, max_products: int) -> None:
     check_decay(decay)
     if not 0 < tolerance < np.inf:
         raise ValueError(f"tolerance is {tolerance}, expected a positive finite number")
-    if isinstance(max_products, bool) or not isinstance(max_products, int | np.integer) or max_products < 1:
-        raise ValueError(f"max_products is {max_products!r}, expected a whole number of at least 1")
+    whole_number("max_products", max_products, 1)
 
 
 def shifted(found: ActivityHessianExtremes, decay: float, tolerance: float) -> ActivityHessianExtremes:
     """The extremes of H_z + decay I, judged by the tolerance."""
     smallest, largest = found.smallest + decay, found.largest + decay
     errors = (found.errors[0] * abs(found.smallest / smallest), found.errors[1] * found.largest / largest)
-    return replace(found, smallest=smallest, largest=largest, errors=errors, converged=max(errors) <= tolerance)
+    converged = bool(np.max(errors) <= tolerance)  # not for NaN, which `max` may pass over
+    return replace(found, smallest=smallest, largest=largest, errors=errors, converged=converged)
 
 
 def _dense_extremes(net: LinearPCN) -> ActivityHessianExtremes | None:
@@ -186,23 +189,22 @@ def _product(net: LinearPCN, vector: np.ndarray) -> np.ndarray:
 
 def _by_sweeps(net: LinearPCN, start: np.ndarray, tolerance: float, max_products: int) -> RitzPair | None:
     """None where rounding already spoils the inverse of the start vector."""
-    other = _same_hessian(net)
-    factors = _rescaling_factor(net), _rescaling_factor(other)
-    if not all(np.isfinite(factor).all() for factor in factors):
+    nets = {c: _same_hessian(net, c) for c in (1.0, *SCALES)}
+    factors = {c: _rescaling_factor(same) for c, same in nets.items()}
+    if not all(np.isfinite(factor).all() for factor in factors.values()):
         return None
 
+    def solution(vector: np.ndarray, c: float = 1.0) -> np.ndarray:
+        return c * np.asarray(_swept(nets[c], factors[c], vector / c))
+
     def rounding(vector: np.ndarray) -> float:
-        one, two = (
-            np.asarray(_swept(net, factors[0], vector)),
-            3 * np.asarray(_swept(other, factors[1], vector / 3)),
-        )
-        off = float(np.linalg.norm(one - two) / np.linalg.norm(one))
-        return SAFETY * off if np.isfinite(off) else np.inf
+        one = solution(vector)
+        off = np.max([np.linalg.norm(one - solution(vector, c)) for c in SCALES]) / np.linalg.norm(one)
+        return SAFETY * float(off) if np.isfinite(off) else np.inf
 
     if rounding(start) > tolerance / 2:
         return None
-    apply = finite(lambda vector: np.asarray(_swept(net, factors[0], vector)))
-    found = largest_eigenpair(apply, start, tolerance / 2, max_products)
+    found = largest_eigenpair(finite(solution), start, tolerance / 2, max_products)
     return replace(found, error=found.error + rounding(found.vector) + 2 * SAFETY * EPS)
 
 
@@ -219,13 +221,16 @@ def _by_triangles(net: LinearPCN, start: np.ndarray, tolerance: float, limits: t
     return replace(found, error=found.error + 2 * SAFETY * EPS * float(np.sqrt(largest * found.value)))
 
 
-@jax.jit
-def _same_hessian(net: LinearPCN) -> LinearPCN:
-    """A_L tripled, pi_L divided by 9."""
+def _same_hessian(net: LinearPCN, scale: float) -> LinearPCN:
+    """A_L times the scale, pi_L over its square."""
     return eqx.tree_at(
         lambda n: (n.scalings, n.skips, n.precisions),
         net,
-        (net.scalings.at[-1].multiply(3), net.skips.at[-1].multiply(3), net.precisions.at[-1].divide(9)),
+        (
+            net.scalings.at[-1].multiply(scale),
+            net.skips.at[-1].multiply(scale),
+            net.precisions.at[-1].divide(scale**2),
+        ),
     )
 
 

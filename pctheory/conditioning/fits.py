@@ -9,6 +9,8 @@ from jaxtyping import ArrayLike
 from scipy.stats import linregress
 from scipy.stats import t as students_t
 
+from ..arguments import OVERFLOW_IS_REPORTED, numbers, public
+
 Values = ArrayLike | Sequence[Any]
 
 
@@ -36,6 +38,7 @@ class LawFit:
         return f"{self.slope:.3g} ({self.interval[0]:.3g} to {self.interval[1]:.3g})"
 
 
+@public
 def log_log_fit(x: Values, y: Values, level: float = 0.95) -> LawFit:
     """The exponent k of y ~ x^k: the slope of log y against log x. From three points on, x at two places at least.
 
@@ -47,13 +50,14 @@ def log_log_fit(x: Values, y: Values, level: float = 0.95) -> LawFit:
     return _fit(np.log(horizontal), vertical, level)
 
 
+@public
 def exponential_fit(x: Values, y: Values, level: float = 0.95) -> LawFit:
     """The rate k of y ~ exp(k x): the slope of log y against x, which may be negative. Raises as `log_log_fit`."""
     return _fit(*_vectors(x, y), level)
 
 
 def _vectors(x: Values, y: Values) -> tuple[np.ndarray, np.ndarray]:
-    horizontal, vertical = (np.asarray(values, dtype=float) for values in (x, y))
+    horizontal, vertical = numbers("x", x), numbers("y", y)
     if horizontal.ndim != 1 or horizontal.shape != vertical.shape:
         raise ValueError(f"x has shape {horizontal.shape} and y {vertical.shape}, expected vectors of one length")
     if len(horizontal) < 3:
@@ -78,6 +82,7 @@ def _positive(name: str, values: np.ndarray) -> None:
         raise ValueError(f"{name} is {values[wrong[0]]} at index {wrong[0]}, expected a positive number")
 
 
+@OVERFLOW_IS_REPORTED
 def _fit(horizontal: np.ndarray, vertical: np.ndarray, level: float) -> LawFit:
     if not 0 < level < 1:
         raise ValueError(f"level is {level}, expected a number between 0 and 1, such as 0.95")
@@ -86,4 +91,6 @@ def _fit(horizontal: np.ndarray, vertical: np.ndarray, level: float) -> LawFit:
     line = linregress(horizontal, np.log(vertical))
     half = float(students_t.ppf((1 + level) / 2, len(horizontal) - 2) * line.stderr)
     slope = float(line.slope)
+    if not np.isfinite([slope, half, line.intercept]).all():
+        raise FloatingPointError("x and y: no line through them in double precision; take points further apart")
     return LawFit(slope, float(line.intercept), (slope - half, slope + half), level)

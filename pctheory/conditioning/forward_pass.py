@@ -9,9 +9,10 @@ import numpy as np
 import optax
 from jaxtyping import ArrayLike, Float
 
+from ..arguments import number, public, shown, whole_number
 from ..energy import feedforward
 from ..equilibrium import equilibrated_gradient
-from ..network import Layers, LinearPCN
+from ..network import Layers, LinearPCN, double_array, finite_result
 from ..nonlinear import NonlinearPCN
 from ..nonlinear import feedforward as nonlinear_feedforward
 from .fits import LawFit, log_log_fit
@@ -31,6 +32,7 @@ class ForwardPassMoments:
     standard_error: Float[np.ndarray, " depth"]
 
 
+@public
 def forward_pass_moments(networks: Iterable[Network], x: ArrayLike) -> ForwardPassMoments:
     r"""The mean over `networks` of |z_l|^2 / N_l for the feedforward activities z_1..z_L of the rows of `x`.
 
@@ -43,7 +45,10 @@ def forward_pass_moments(networks: Iterable[Network], x: ArrayLike) -> ForwardPa
         raise ValueError(f"networks holds {len(squares)}, expected at least 2: draw them from different seeds")
     if len({len(found) for found in squares}) > 1:
         raise ValueError(f"networks have depths {sorted({len(found) for found in squares})}, expected one depth")
-    return ForwardPassMoments(np.mean(squares, axis=0), np.std(squares, axis=0, ddof=1) / np.sqrt(len(squares)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.std(squares, axis=0, ddof=1) / np.sqrt(len(squares))
+    found = np.mean(squares, axis=0), spread
+    return ForwardPassMoments(*finite_result("forward_pass_moments", found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,7 @@ class Coordinate:
         return f"step {self.step}, {where}: {found}, wanted {self.band[0]:g} to {self.band[1]:g}: {verdict}"
 
 
+@public
 def coordinate_check(
     networks: Callable[[int, int], Network],
     sizes: Sequence[int],
@@ -102,12 +108,20 @@ def coordinate_check(
     Source: mupc-2025 (coordinate checks). Twin: the closed forms of `random_matrix` at initialisation.
     """
     _check_plan(sizes, seeds, places, band)
+    if len(batch) != 2:
+        raise ValueError(f"batch has {len(batch)} entries, expected (x, y)")
+    batch = double_array(batch[0], "batch, x", ndim=2), double_array(batch[1], "batch, y", ndim=2)
+    whole_number("steps", steps, 0)
     count = steps + 1 if optimiser is not None else 1
     found = np.full((count, len(places), len(sizes), len(seeds)), np.inf)
     for i, size in enumerate(sizes):
         for j, seed in enumerate(seeds):
             net = networks(size, seed)
+            if not isinstance(net, LinearPCN | NonlinearPCN):
+                raise TypeError(f"networks returns {shown(net)}, expected a network")
             transformation = None if optimiser is None else optimiser(size)
+            if not isinstance(transformation, optax.GradientTransformation | None):
+                raise TypeError(f"optimiser returns {shown(transformation)}, expected one of optax")
             for t, layers in enumerate(_changes(net, batch, transformation, gradient, steps)):
                 found[t, :, i, j] = [_at(layers, place) for place in places]
     return [
@@ -121,12 +135,16 @@ def _check_plan(
     sizes: Sequence[int], seeds: Sequence[int], places: Sequence[float | str], band: tuple[float, float]
 ) -> None:
     for name, values in (("sizes", sizes), ("seeds", seeds)):
+        for value in values:
+            whole_number(name, value, 0)
         if len(set(values)) < 2:
             raise ValueError(f"{name} is {tuple(values)}, expected at least two different ones")
     for place in places:
-        if place != "output" and (isinstance(place, str) or not 0 < place <= 1):
-            raise ValueError(f"places holds {place!r}, expected shares in (0, 1] or 'output'")
-    if not band[0] < band[1]:
+        if isinstance(place, str) and place == "output":
+            continue
+        if isinstance(place, str) or not 0 < number("places", place) <= 1:
+            raise ValueError(f"places holds {shown(place)}, expected shares in (0, 1] or 'output'")
+    if len(band) != 2 or not number("band", band[0]) < number("band", band[1]):
         raise ValueError(f"band is {band}, expected (least, most) with least < most")
 
 

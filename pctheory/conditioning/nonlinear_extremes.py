@@ -17,6 +17,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float
 
+from ..arguments import public
 from ..energy import Activities
 from ..equilibrium import activity_hessian_dense
 from ..network import Layer, Layers, LinearPCN, finite_result, refuse_too_large, scan_layers, without_first
@@ -41,6 +42,7 @@ from .lanczos import largest_eigenpair
 DENSE_UP_TO = 1000  # activities: all eigenvalues of a matrix this large take some 0.3 s
 
 
+@public
 def activity_hessian_extremes_nonlinear(
     net: NonlinearPCN,
     activities: Activities,
@@ -95,8 +97,7 @@ def _linearised_chain(
 
     upper = without_first(net.linear.runs)
     lengths = tuple(len(run.scaling) for run in upper)
-    first, *rest = chain.errors.runs
-    errors = Layers((first[1:], *rest) if len(first) > 1 else tuple(rest))
+    errors = Layers(without_first(chain.errors.runs))
     bent = scan_layers(upper, step, None, errors, hidden.restacked(lengths))[1]
     return net.linear.with_weights(weights), vector_of(bent)
 

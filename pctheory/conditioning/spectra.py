@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..arguments import public
 from ..equilibrium import _needs_hidden_layers, activity_hessian_blocks
 from ..network import LinearPCN, finite_result, refuse_too_large
 from .extremes import check_decay, dense_root, layer_arrays
@@ -20,6 +21,7 @@ Part = Literal["all", "diagonal", "off-diagonal"]
 Matrix = Float[Array, "activities activities"]
 
 
+@public
 def activity_hessian_split(net: LinearPCN) -> tuple[Matrix, Matrix]:
     """The block-diagonal part D of H_z and the rest O, as dense matrices over (z_1, ..., z_H): H_z = D + O.
 
@@ -39,6 +41,7 @@ def activity_hessian_split(net: LinearPCN) -> tuple[Matrix, Matrix]:
     return jnp.asarray(parts[0]), jnp.asarray(parts[1])
 
 
+@public
 def activity_hessian_spectrum(
     net: LinearPCN, part: Part | str = "all", *, decay: float = 0.0
 ) -> Float[np.ndarray, " activities"]:

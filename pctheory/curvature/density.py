@@ -11,8 +11,9 @@ from jaxtyping import ArrayLike, Float
 from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import LinearOperator
 
-from ..network import double_array, refuse_too_large
-from .operators import Product, symmetric_operator, whole_number
+from ..arguments import OVERFLOW_IS_REPORTED, public, random_generator, whole_number
+from ..network import double_array, finite_result, refuse_too_large
+from .operators import Product, symmetric_operator
 
 BREAKDOWN = 1e-12  # a next Lanczos vector this short, beside the operator, is rounding: the rule is exact
 
@@ -26,6 +27,8 @@ class SpectralDensity:
     standard_error: Float[np.ndarray, " points"]
 
 
+@public
+@OVERFLOW_IS_REPORTED
 def spectral_density(
     matrix: ArrayLike | LinearOperator,
     *,
@@ -52,14 +55,16 @@ def spectral_density(
         raise ValueError(f"width is {width}, expected a positive finite number")
     probes, steps = whole_number("probes", probes, 2), whole_number("steps", steps, 1)
     refuse_too_large("spectral_density", (min(steps, size), size), "take fewer steps and a larger width")
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     estimates = []
     for _ in range(probes):
         nodes, weights = _gauss_rule(product, rng.standard_normal(size), min(steps, size))
         bumps = np.exp(-(((points[:, None] - nodes) / width) ** 2) / 2) / (np.sqrt(2 * np.pi) * width)
         estimates.append(bumps @ weights)
     error = np.std(estimates, axis=0, ddof=1) / np.sqrt(probes)
-    return SpectralDensity(points, np.mean(estimates, axis=0), error)
+    density = SpectralDensity(points, np.mean(estimates, axis=0), error)
+    finite_result("spectral_density", (density.density, error))
+    return density
 
 
 def _gauss_rule(product: Product, start: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

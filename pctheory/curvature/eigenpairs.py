@@ -12,8 +12,9 @@ from jaxtyping import ArrayLike, Float
 from scipy.linalg import qr
 from scipy.sparse.linalg import LinearOperator
 
+from ..arguments import public, whole_number
 from ..network import refuse_too_large
-from .operators import Product, symmetric_operator, whole_number
+from .operators import Product, symmetric_operator
 
 DENSE_BELOW = 2000
 ROOM = 40  # vectors in the basis before a restart, or 8 for each pair asked for if that is more
@@ -57,6 +58,7 @@ class ExtremeEigenpairs:
         return self.highest_vectors[:, 0]
 
 
+@public
 def extreme_eigenpairs(
     matrix: ArrayLike | LinearOperator, *, count: int = 1, tolerance: float = 1e-8, max_products: int = 5000
 ) -> ExtremeEigenpairs:

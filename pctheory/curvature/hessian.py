@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from scipy.sparse.linalg import LinearOperator
 
+from ..arguments import public, shown
 from ..equilibrium import equilibrated_energy, equilibrated_gradient
 from ..network import Layers, LinearPCN, double_array, finite_result, is_concrete, refuse_too_large
 
@@ -27,11 +28,13 @@ Batch = tuple[Float[Array, "batch d_x"], Float[Array, "batch d_y"]]
 COLUMNS_AT_ONCE = 2**22  # numbers in one chunk of the dense Hessian: 32 MiB, small beside what it is part of
 
 
+@public
 def weight_vector(net: LinearPCN) -> Float[Array, " weights"]:
     """All weights as one vector, layer by layer, each W_l row by row. `net_at` undoes it."""
     return _ravelled(net.weights)
 
 
+@public
 def net_at(net: LinearPCN, vector: ArrayLike) -> LinearPCN:
     """The network with the weights of `vector`, ordered as in `weight_vector`, and all else as in `net`.
 
@@ -46,6 +49,7 @@ def net_at(net: LinearPCN, vector: ArrayLike) -> LinearPCN:
     return net.with_weights(_split(net, vector))
 
 
+@public
 def weight_gradient(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Float[Array, " weights"]:
     """d objective / d weights as one vector, ordered as in `weight_vector`; in closed form for F*.
 
@@ -55,6 +59,7 @@ def weight_gradient(objective: Objective, net: LinearPCN, x: ArrayLike, y: Array
     return finite_result("weight_gradient", _weight_gradient(objective, net, batch))
 
 
+@public
 def weight_hessian_dense(
     objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike
 ) -> Float[Array, "weights weights"]:
@@ -71,6 +76,7 @@ def weight_hessian_dense(
     return finite_result("weight_hessian_dense", _weight_hessian_dense(objective, net, batch, chunk))
 
 
+@public
 def weight_hessian_operator(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike) -> LinearOperator:
     """The Hessian as `v -> H v`, without forming it; a symmetric SciPy operator of real vectors.
 
@@ -87,6 +93,7 @@ def weight_hessian_operator(objective: Objective, net: LinearPCN, x: ArrayLike, 
     return LinearOperator((size, size), matvec=product, rmatvec=product, dtype=np.float64)
 
 
+@public
 def weight_hessian_blocks(
     objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike
 ) -> list[list[Float[Array, "rows columns"]]]:
@@ -134,7 +141,11 @@ def _checked_batch(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayL
 
 @eqx.filter_jit
 def _value(objective: Objective, net: LinearPCN, batch: Batch) -> Array:
-    return jnp.asarray(objective(net, *batch))
+    made = objective(net, *batch)
+    try:
+        return jnp.asarray(made)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"objective returns {shown(made)}, expected a number") from error
 
 
 def _layer_gradients(objective: Objective, net: LinearPCN, batch: Batch) -> Layers:

@@ -36,15 +36,3 @@ def symmetric_operator(matrix: ArrayLike | LinearOperator) -> tuple[Product, int
         return image
 
     return product, operator.shape[0]
-
-
-def whole_number(name: str, value: int, least: int, most: int | None = None) -> int:
-    """`value`, or ValueError where it is no whole number from `least` to `most`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | np.integer)
-        or not least <= value <= (value if most is None else most)
-    ):
-        bound = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} is {value!r}, expected a whole number {bound}")
-    return int(value)

@@ -23,9 +23,9 @@ from jaxtyping import ArrayLike, Float, Int
 from scipy.linalg import svdvals
 from scipy.sparse.linalg import LinearOperator
 
+from ..arguments import OVERFLOW_IS_REPORTED, public
 from ..network import LinearPCN, double_array, finite_result, refuse_too_large
 
-OVERFLOW_IS_REPORTED = np.errstate(over="ignore", invalid="ignore")  # by finite_result
 Moments = tuple[Float[np.ndarray, "rank d_x"], Float[np.ndarray, "rank d_y"]]
 
 
@@ -53,6 +53,7 @@ class StructuredHessian:
     @property
     def kernel(self) -> Float[np.ndarray, "top top"]:
         """K: what the weights below the output add to the rescaling."""
+        refuse_too_large("StructuredHessian.kernel", (len(self.free), len(self.free)), "take a narrower top layer")
         return np.eye(len(self.free)) / self.precisions[1] + self.free @ self.free.T / self.precisions[0]
 
     @property
@@ -170,6 +171,7 @@ def _spectrum(crossed: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.linalg.eigvalsh(np.block([[zero, crossed], [crossed.T, np.diag(-own)]]))
 
 
+@public
 def loss_hessian_at_origin(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> StructuredHessian:
     r"""The Hessian of the loss at W = 0: eigenvalues +-a_1 a_2 sigma_k(Sigma_yx), N_1 times each, if H = 1, else 0.
 
@@ -180,6 +182,7 @@ def loss_hessian_at_origin(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Struct
     return _at_origin(net, x, y, rescaled=False)
 
 
+@public
 def equilibrated_hessian_at_origin(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> StructuredHessian:
     r"""The Hessian of F* at W = 0: -(pi_L a_L)^2 / pi_{L-1} Sigma_yy (x) I for W_L, and for H = 1 the mixed blocks.
 
@@ -190,6 +193,7 @@ def equilibrated_hessian_at_origin(net: LinearPCN, x: ArrayLike, y: ArrayLike) -
     return _at_origin(net, x, y, rescaled=True)
 
 
+@public
 def loss_hessian_at_zero_rank(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> StructuredHessian:
     r"""The Hessian of the loss where all weights are 0 but W_{L-1}: 0 from H = 3 on; if H = 2, eigenvalues
     +-a_1 a_3 sigma_i(A_2) sigma_k(Sigma_yx).
@@ -200,6 +204,7 @@ def loss_hessian_at_zero_rank(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Str
     return _at_zero_rank(net, x, y, rescaled=False)
 
 
+@public
 def equilibrated_hessian_at_zero_rank(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> StructuredHessian:
     r"""The Hessian of F* where all weights are 0 but W_{L-1}: the block of W_L, and from H = 3 on no other,
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from ..arguments import public
 from ..equilibrium import equilibrium_and_gradient, output_maps
 from ..network import Layer, Layers, LinearPCN, scan_layers
 
@@ -39,15 +40,18 @@ class LearningRecord(eqx.Module):
         return self.loss / self.energy
 
 
+@public
 def equilibrium_rule(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> tuple[Layers, LearningRecord]:
     """(dF*/dW, record): one exact step of predictive coding.
 
-    Twin: `jax.grad` of `equilibrated_energy`. Cost: that of `equilibrium_and_gradient`, and two passes more.
+    Twin: `jax.grad` of `equilibrated_energy`. Cost: that of `equilibrium_and_gradient`, and a forward pass and the
+    products of one gradient more.
     """
     gradient, _, record = _gradients(net, *net.batch(x, y))
     return gradient, record
 
 
+@public
 def backpropagation_rule(net: LinearPCN, x: ArrayLike, y: ArrayLike) -> tuple[Layers, LearningRecord]:
     """(dloss/dW, record): gradient descent on the loss, with the same record. Twin: `jax.grad` of `loss`."""
     _, gradient, record = _gradients(net, *net.batch(x, y))
@@ -59,15 +63,19 @@ def _gradients(net: LinearPCN, x: Array, y: Array) -> tuple[Layers, Layers, Lear
     """Gradients of F* and of the loss, and the record."""
     found, of_energy = equilibrium_and_gradient(net, x, y)
     maps, _ = output_maps(net)
-    output, _ = scan_layers(net.runs, lambda z, layer: (layer.predicted(z), None), x)
+
+    def up(below: Array, layer: Layer) -> tuple[Array, tuple[Array, Array]]:
+        z = layer.predicted(below)
+        return z, (jnp.mean(z**2), below)
+
+    output, (forward, inputs) = scan_layers(net.runs, up, x)
     residual = y - output
 
-    def step(below: Array, layer: Layer, p: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        z = layer.predicted(below)
+    def down(_: None, layer: Layer, p: Array, below: Array) -> tuple[None, tuple[Array, Array]]:
         slope = -layer.scaling * p.T @ (residual.T @ below) / len(x)
-        return z, (jnp.mean(z**2), jnp.sum(p**2) / layer.precision, slope)
+        return None, (jnp.sum(p**2) / layer.precision, slope)
 
-    _, (forward, traces, of_loss) = scan_layers(net.runs, step, x, maps)
+    _, (traces, of_loss) = scan_layers(net.runs, down, None, maps, inputs)
     record = LearningRecord(
         loss=jnp.sum(residual**2) / (2 * len(x)),
         energy=found.energy,

@@ -17,8 +17,9 @@ import numpy as np
 import optimistix
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from ..arguments import numbers, public, refuse_too_large
 from ..network import double_array, finite_result, is_concrete
-from .arguments import at_least_one, function, positive
+from .arguments import at_least_one, positive
 from .learning import GradientRule, Network, Objective, WeightRecord
 
 Quantity = Callable[[Any, Array, Array], Array]
@@ -49,6 +50,7 @@ class _Tolerances(eqx.Module):
         )
 
 
+@public
 def weight_flow(
     objective: Objective,
     net: Network,
@@ -72,9 +74,11 @@ def weight_flow(
     Twin: SciPy's solvers on gradients written by hand. Cost: six gradients a step.
     """
     x, y = net.batch(x, y)
-    rule = GradientRule(function("objective", objective), function("record", record))
+    rule = GradientRule(objective, record)
     instants = _increasing(times)
     tolerances = _Tolerances.checked(relative_tolerance, absolute_tolerance, max_steps)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(net.weights))
+    refuse_too_large("weight_flow: times x weights", (len(instants), numbers), "see it at fewer times")
     flow, reached = _weight_flow(rule, net, (x, y), instants, tolerances)
     if is_concrete(reached) and not reached:
         raise RuntimeError(
@@ -84,6 +88,7 @@ def weight_flow(
     return finite_result("weight_flow", flow)
 
 
+@public
 def escape_time_of_flow(
     objective: Objective,
     net: Network,
@@ -110,7 +115,7 @@ def escape_time_of_flow(
     """
     x, y = net.batch(x, y)
     threshold = double_array(threshold, "threshold", ndim=0)
-    rule = GradientRule(function("objective", objective), function("quantity", quantity))
+    rule = GradientRule(objective, quantity)
     tolerances = _Tolerances.checked(relative_tolerance, absolute_tolerance, max_steps)
     time, crossed, last, value = _escape_time_of_flow(rule, net, (x, y), threshold, tolerances)
     if is_concrete(crossed) and not crossed:
@@ -121,6 +126,7 @@ def escape_time_of_flow(
     return time
 
 
+@public
 def escape_time(
     times: ArrayLike | Sequence[float], values: ArrayLike | Sequence[float], *, threshold: float
 ) -> float:
@@ -133,7 +139,7 @@ def escape_time(
     they cross, and a threshold that is not.
     Twin: a loop. Error: that of the straight line between two records.
     """
-    instants, records = np.asarray(_increasing(times)), np.asarray(values, dtype=float)
+    instants, records = np.asarray(_increasing(times)), numbers("values", values)
     if records.shape != instants.shape:
         raise ValueError(f"values has shape {records.shape}, expected {instants.shape}: one for each time")
     if not np.isfinite(threshold):

@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
+from ..arguments import public
 from ..energy import Activities, _activity_gradient, _layer_energies, energy, feedforward
 from ..equilibrium import _needs_hidden_layers
 from ..network import Layers, LinearPCN, finite_result, is_concrete
-from .arguments import at_least_one, function, optimiser_of_optax, positive
+from .arguments import at_least_one, optimiser_of_optax, positive
+from .learning import refuse_records
 
 ActivityRecord = Callable[[LinearPCN, Layers, Array, Array], Any]
 
@@ -35,6 +37,7 @@ class InferenceFlow(eqx.Module):
     steps: Int[Array, ""]
 
 
+@public
 def inference_descent(
     net: LinearPCN,
     x: ArrayLike,
@@ -66,10 +69,11 @@ def inference_descent(
     step_rule = optimiser_of_optax(optimiser) if rate is None else positive("rate", rate)
     steps = at_least_one("steps", steps)
     x, y = net.batch(x, y)
-    hidden = feedforward(net, x).without_last() if start is None else net.hidden(start, len(x))
-    return _inference_descent(net, hidden, (x, y), step_rule, steps=steps, record=function("record", record))
+    hidden = feedforward(net, x).without_last() if start is None else net.hidden(start, len(x), "start")
+    return _inference_descent(net, hidden, (x, y), step_rule, steps=steps, record=record)
 
 
+@public
 def inference_flow(
     net: LinearPCN,
     x: ArrayLike,
@@ -133,6 +137,7 @@ def _inference_descent(
         return (hidden, state), record(net, hidden, *batch)
 
     first = record(net, start, *batch)
+    refuse_records(first, steps)
     (last, _), records = jax.lax.scan(step, (start, optimiser.init(start)), length=steps)
     return last, jax.tree.map(lambda one, rest: jnp.concatenate([jnp.asarray(one)[None], rest]), first, records)
 

@@ -1,5 +1,6 @@
 r"""Learning in steps: an optimiser of optax on the weights of a network."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from ..arguments import public, refuse_too_large, shown
 from ..network import double_array
-from .arguments import at_least_one, function, optimiser_of_optax
+from .arguments import at_least_one, optimiser_of_optax, pair
 
 
 @runtime_checkable
@@ -42,6 +44,7 @@ WeightRecord = Callable[[Any, Array, Array], Any]
 LearningRule = Callable[[Any, Array, Array], tuple[PyTree, Any]]
 
 
+@public
 def weight_descent(
     objective: Objective,
     net: Net,
@@ -63,10 +66,11 @@ def weight_descent(
     Twin: a Python loop. Cost: one compilation per pair of shapes and objects `objective`, `optimiser` and `record`:
     define them once, not in the call, to compile once.
     """
-    rule = GradientRule(function("objective", objective), function("record", record))
+    rule = GradientRule(objective, record)
     return weight_descent_by_rule(rule, net, batches, optimiser, steps=steps)
 
 
+@public
 def weight_descent_by_rule(
     rule: LearningRule,
     net: Net,
@@ -83,7 +87,7 @@ def weight_descent_by_rule(
     optimiser = optimiser_of_optax(optimiser)
     xs, ys = checked_batches(net, batches)
     count = len(xs) if steps is None else at_least_one("steps", steps)
-    return _weight_descent(function("rule", rule), net, (xs, ys), optimiser, count)
+    return _weight_descent(rule, net, (xs, ys), optimiser, count)
 
 
 class GradientRule(eqx.Module):
@@ -112,12 +116,9 @@ class GradientRule(eqx.Module):
 
 def checked_batches(net: Network, batches: tuple[ArrayLike, ArrayLike]) -> tuple[Array, Array]:
     """`batches` as (xs, ys), finite and with the columns that `net` has; TypeError or ValueError otherwise."""
-    if not (isinstance(batches, tuple) and len(batches) == 2):
-        raise TypeError(
-            f"batches is a {type(batches).__name__}, expected (xs, ys), each (batches, examples, columns)"
-        )
     xs, ys = (
-        double_array(part, f"batches, {name}", ndim=3) for name, part in zip(("xs", "ys"), batches, strict=True)
+        double_array(part, f"batches, {name}", ndim=3)
+        for name, part in zip(("xs", "ys"), pair("batches", batches), strict=True)
     )
     wanted = (*xs.shape[:2], net.widths[-1])
     if xs.shape[2] != net.widths[0] or ys.shape != wanted:
@@ -136,11 +137,20 @@ def learning_step(
     def step(carry: tuple[PyTree, PyTree], index: Array) -> tuple[tuple[PyTree, PyTree], PyTree]:
         weights, state = carry
         x, y = (part[index % len(part)] for part in batches)
-        direction, record = rule(net.with_weights(weights), x, y)
+        made = rule(net.with_weights(weights), x, y)
+        if not (isinstance(made, tuple) and len(made) == 2):
+            raise TypeError(f"rule returns {shown(made)}, expected (direction, record)")
+        direction, record = made
         updates, state = optimiser.update(direction, state, weights)
         return (optax.apply_updates(weights, updates), state), record
 
     return step
+
+
+def refuse_records(record: PyTree, steps: int) -> None:
+    """Raises MemoryError where as many records, of which one has these shapes, are larger than the memory."""
+    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(record))
+    refuse_too_large("records: steps x numbers in one", (steps, numbers), "take fewer steps, or record less")
 
 
 @eqx.filter_jit
@@ -153,5 +163,6 @@ def _weight_descent(
 ) -> tuple[Net, PyTree]:
     start = net.weights, optimiser.init(net.weights)
     step = learning_step(rule, net, batches, optimiser)
+    refuse_records(jax.eval_shape(step, start, jnp.asarray(0))[1], steps)
     (weights, _), records = jax.lax.scan(step, start, jnp.arange(steps))
     return net.with_weights(weights), records

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from .arguments import at_least_one, function, optimiser_of_optax
-from .learning import LearningRule, Net, checked_batches, learning_step
+from ..arguments import public, refuse_too_large, shown
+from .arguments import at_least_one, optimiser_of_optax
+from .learning import LearningRule, Net, checked_batches, learning_step, refuse_records
 
 
 class Snapshots(eqx.Module):
@@ -38,6 +39,7 @@ class WeightDescent(eqx.Module):
     snapshots: Snapshots
 
 
+@public
 def weight_descent_snapshots(
     rule: LearningRule,
     net: Net,
@@ -61,16 +63,24 @@ def weight_descent_snapshots(
     xs, ys = checked_batches(net, batches)
     count = len(xs) if steps is None else at_least_one("steps", steps)
     kept = jnp.array(_stops(at, count), dtype=int)
-    return _training(function("rule", rule), net, (xs, ys), optimiser, (kept, jnp.asarray(count)), count)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(net.weights))
+    refuse_too_large("weight_descent_snapshots: networks x weights", (len(kept), numbers), "keep fewer of them")
+    return _training(rule, net, (xs, ys), optimiser, (kept, jnp.asarray(count)), count)
 
 
+@public
 def divergence_step(records: PyTree) -> Float[Array, ""]:
     """The first step whose record holds a number that is not finite; infinity if there is none.
 
     `records` as learning returns them: a leading axis of steps. Twin: a loop.
     Raises ValueError where there is nothing to look at, or the leading axes differ.
     """
-    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(records)]
+    leaves = jax.tree.leaves(records)
+    for leaf in leaves:
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        if isinstance(leaf, np.ma.MaskedArray) or str(dtype)[:3] not in ("flo", "int", "uin", "boo", "com"):
+            raise TypeError(f"records holds {shown(leaf)}, expected arrays of numbers; pass what learning returned")
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
     lengths = {leaf.shape[:1] for leaf in leaves}
     if len(lengths) != 1 or () in lengths or (0,) in lengths:
         shapes = ", ".join(str(leaf.shape) for leaf in leaves)
@@ -106,6 +116,7 @@ def _training(
     step = learning_step(rule, net, batches, optimiser)
     start = net.weights, optimiser.init(net.weights)
     shapes = jax.eval_shape(lambda carry: step(carry, at[0])[1], start)
+    refuse_records(shapes, steps)
     blank = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), shapes)
 
     def moved(t: Array, carry: tuple[Any, PyTree]) -> tuple[Any, PyTree]:

@@ -15,9 +15,10 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .. import nonlinear
+from ..arguments import numbers, public, shown
 from ..network import double_array
 from ..nonlinear import NonlinearPCN
-from .arguments import at_least_one, positive
+from .arguments import at_least_one, pair, positive
 from .learning import weight_descent, weight_descent_by_rule
 
 Rate = float | Float[Array, ""]
@@ -79,6 +80,7 @@ class Training(eqx.Module):
         return compared(self.net, x, y)
 
 
+@public
 def train(
     net: NonlinearPCN,
     batches: tuple[ArrayLike, ArrayLike],
@@ -104,6 +106,7 @@ def train(
     return Training(net, found.loss, found.energy, _diverged_at(found.loss))
 
 
+@public
 def adam(rate: Rate) -> optax.GradientTransformation:
     """Adam of optax with its defaults, at a rate that is data: one compilation serves all rates.
 
@@ -113,12 +116,14 @@ def adam(rate: Rate) -> optax.GradientTransformation:
     return optax.GradientTransformation(_ADAM.init, step)
 
 
+@public
 def accuracy(net: NonlinearPCN, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
     """The fraction of examples whose largest output is where y is largest; NaN where an output is not finite."""
     x, y = net.batch(x, y)
     return _accuracy(net, x, y)
 
 
+@public
 def training_sweep(
     nets: Sequence[NonlinearPCN],
     batches: tuple[ArrayLike, ArrayLike],
@@ -137,11 +142,17 @@ def training_sweep(
     Raises ValueError for networks, rates and batches that do not fit together.
     Cost: one compilation per shape, activation and number of rates.
     """
-    xs, ys = double_array(batches[0], "xs", ndim=4), double_array(batches[1], "ys", ndim=4)
+    xs, ys = (
+        double_array(part, f"batches, {name}", ndim=4)
+        for part, name in zip(pair("batches", batches), ("xs", "ys"), strict=True)
+    )
     if not nets or not len(nets) == len(xs) == len(ys):
         raise ValueError(
             f"batches are for {len(xs)} and {len(ys)} networks, expected one list for each of {len(nets)}"
         )
+    for net in nets:
+        if not isinstance(net, NonlinearPCN):
+            raise TypeError(f"nets holds {shown(net)}, expected networks, each a NonlinearPCN")
     kinds = [(net.widths, net.activation) for net in nets]
     for number, kind in enumerate(kinds, start=1):
         if kind != kinds[0]:
@@ -167,9 +178,9 @@ def _adam_step(rate: Array, gradient: PyTree, state: PyTree, weights: PyTree = N
 
 
 def _rates(name: str, values: Rates) -> Array:
-    rates = np.asarray(values, dtype=float)
+    rates = numbers(name, values)
     if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < np.inf)).all():
-        raise ValueError(f"{name} is {values}, expected a list of positive finite numbers")
+        raise ValueError(f"{name} is {shown(values)}, expected a list of positive finite numbers")
     return jnp.asarray(rates)
 
 

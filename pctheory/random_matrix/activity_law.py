@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial.legendre import leggauss, legint, legval, legvander
 
+from ..arguments import public, refuse_too_large, whole_number
 from .bands import Search, atoms, bands
 from .dyson import DysonEquation, NotConvergedError, Real, Resolvents
 from .ensemble import RandomChain
@@ -35,6 +36,7 @@ class ActivityHessianLaw(Law):
     residual: float
 
 
+@public
 def activity_hessian_law(
     chain: RandomChain, *, points: int = 400, tolerance: float = 1e-10, max_iterations: int = 200
 ) -> ActivityHessianLaw:
@@ -51,12 +53,12 @@ def activity_hessian_law(
     `max_iterations` or bands were missed.
     Source: own/dyson-spectrum. Twin: eigenvalues of sampled H_z. Cost: some 25 iterations of O(H) at each place.
     """
-    if isinstance(points, bool) or not isinstance(points, int | np.integer) or points < 1:
-        raise ValueError(f"points is {points!r}, expected a whole number of at least 1")
+    points = whole_number("points", points, 1)
+    refuse_too_large("activity_hessian_law", (chain.depth, chain.depth - 1), "take a shallower chain")
     equation = DysonEquation.of(chain, tolerance=tolerance, max_iterations=max_iterations)
     search = Search(equation, atoms(chain), equation.ladder())
     found = bands(search, chain)
-    panels = _panels(search, _cuts(found, chain, int(points)))
+    panels = _panels(search, _cuts(found, chain, points))
 
     def density(x: Any) -> Real:
         at = np.asarray(x, dtype=float)

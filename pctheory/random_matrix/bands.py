@@ -30,12 +30,12 @@ class Search:
 
     def __post_init__(self) -> None:
         self.iterations = sum(rung.iterations for rung in self.ladder)
-        self.residual = max(rung.residual for rung in self.ladder)
+        self.residual = float(np.max([rung.residual for rung in self.ladder]))
 
     def noted(self, solved: list[Resolvents]) -> list[Resolvents]:
         """The same, counted."""
         self.iterations += sum(one.iterations for one in solved)
-        self.residual = max(self.residual, *(one.residual for one in solved))
+        self.residual = float(np.max([self.residual, *(one.residual for one in solved)]))
         return solved
 
     def density(self, found: Resolvents) -> Real:

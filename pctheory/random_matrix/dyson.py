@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..arguments import whole_number
 from .ensemble import RandomChain
 
 Complex: TypeAlias = np.ndarray[Any, np.dtype[np.complex128]]
@@ -65,16 +66,15 @@ class DysonEquation:
     def of(cls, chain: RandomChain, *, tolerance: float, max_iterations: int) -> "DysonEquation":
         """Raises ValueError without a hidden layer, or where no map above the first one is random."""
         if chain.depth < 2:
-            raise ValueError(f"widths are {chain.widths}: no hidden layer, so no activity Hessian; add one")
+            raise ValueError(f"chain, widths are {chain.widths}: no hidden layer, so no activity Hessian; add one")
         if not any(chain.variances[1:]):
             raise ValueError(
-                f"variances are {chain.variances}: no map of layers 2..{chain.depth} is random, so H_z is a fixed "
-                "matrix without a density; take its eigenvalues, or set a positive variance"
+                f"chain, variances are {chain.variances}: no map of layers 2..{chain.depth} is random, so H_z is a "
+                "fixed matrix without a density; take its eigenvalues, or set a positive variance"
             )
         if not 0 < tolerance < 1:
             raise ValueError(f"tolerance is {tolerance}, expected a number between 0 and 1")
-        if isinstance(max_iterations, bool) or max_iterations != int(max_iterations) or max_iterations < 1:
-            raise ValueError(f"max_iterations is {max_iterations!r}, expected a whole number of at least 1")
+        max_iterations = whole_number("max_iterations", max_iterations, 1)
         widths, precisions = np.array(chain.widths, dtype=float), np.array(chain.precisions)
         variances = precisions[1:] * np.array(chain.variances[1:])
         hidden = widths[1:-1]
@@ -85,7 +85,7 @@ class DysonEquation:
             row_variances=variances * hidden,
             weights=hidden / hidden.sum(),
             tolerance=tolerance,
-            max_iterations=int(max_iterations),
+            max_iterations=max_iterations,
         )
 
     def trace(self, found: Resolvents) -> Complex:
@@ -196,7 +196,7 @@ class DysonEquation:
         stuck = ~(worst <= self.tolerance)
         if stuck.any():
             solved = self.near_axis(points[stuck], ladder)
-            values[:, stuck], worst[stuck] = solved[-1].values, max(one.residual for one in solved)
+            values[:, stuck], worst[stuck] = solved[-1].values, np.max([one.residual for one in solved])
             iterations += sum(one.iterations for one in solved)
         return Resolvents(places, values, iterations, float(worst.max(initial=0.0)))
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..arguments import listed, number, positive_number, public, whole_number
+
 
 @runtime_checkable
 class Parameterised(Protocol):
@@ -38,12 +40,11 @@ class RandomChain:
     precisions: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        widths = tuple(self.widths)
+        widths = listed("widths", self.widths)
         if len(widths) < 2:
             raise ValueError(f"widths is {widths}, expected at least (N_0, N_L): one layer")
         for l, width in enumerate(widths):
-            if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
-                raise ValueError(f"widths, layer {l} is {width!r}, expected a whole number of at least 1")
+            whole_number(f"widths, layer {l}", width, 1)
         object.__setattr__(self, "widths", widths)
         defaults = {"variances": None, "skips": 0.0, "precisions": 1.0}
         for name, default in defaults.items():
@@ -61,14 +62,15 @@ class RandomChain:
 
     def _numbers(self, name: str, values: Sequence[float], default: float | None) -> tuple[float, ...]:
         depth = len(self.widths) - 1
-        if default is not None and not len(values):
+        given = listed(name, values)
+        if default is not None and not given:
             return (default,) * depth
-        numbers = tuple(float(value) for value in values)
+        numbers = tuple(number(f"{name}, layer {l}", value) for l, value in enumerate(given, start=1))
         if len(numbers) != depth:
             raise ValueError(f"{name} has {len(numbers)} entries, expected {depth}: one per layer")
-        for l, number in enumerate(numbers, start=1):
-            if not np.isfinite(number):
-                raise ValueError(f"{name}, layer {l} is {number}, expected a finite number")
+        for l, found in enumerate(numbers, start=1):
+            if not np.isfinite(found):
+                raise ValueError(f"{name}, layer {l} is {found}, expected a finite number")
         return numbers
 
     @property
@@ -88,6 +90,9 @@ class RandomChain:
         return cls(net.widths, tuple(variances), tuple(np.asarray(net.skips)), tuple(np.asarray(net.precisions)))
 
 
+@public
 def standard_variances(widths: Sequence[int], variance: float = 1.0) -> tuple[float, ...]:
     """b_l = variance / N_{l-1}, the variances of the weights that `standard(widths, variance=..)` draws."""
-    return tuple(variance / width for width in widths[:-1])
+    variance = positive_number("variance", variance)
+    counts = [whole_number(f"widths, layer {l}", width, 1) for l, width in enumerate(widths)]
+    return tuple(variance / width for width in counts[:-1])

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from scipy.special import digamma
 from scipy.stats import poisson
 
+from ..arguments import positive_number, public, whole_number
 from .ensemble import RandomChain
 
 Layerwise = Float[np.ndarray, " depth"]
@@ -35,6 +36,7 @@ class RescalingMoments:
     anisotropy: Layerwise
 
 
+@public
 def expected_rescaling(chain: RandomChain) -> Layerwise:
     r"""sigma_l = E[tr S_l] / N_l for l = 1..L; the last is E[tr S] / d_y. Moreover E[S_l] = sigma_l I.
 
@@ -52,6 +54,7 @@ def expected_rescaling(chain: RandomChain) -> Layerwise:
     return _finite("expected_rescaling", np.array(sigma))
 
 
+@public
 def expected_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) -> Layerwise:
     r"""q_l = E|z_l|^2 / N_l for l = 1..L, where z_l = A_l z_{l-1} from a fixed input with |x|^2 / N_0 = q_0.
 
@@ -64,6 +67,7 @@ def expected_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) ->
     return _products("expected_forward_pass", _gains(chain), _input(mean_square_input))
 
 
+@public
 def expected_relu_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) -> Layerwise:
     r"""The same for z_l = a_l W_l relu(z_{l-1}) + s_l z_{l-1}, l >= 2, with z_1 = a_1 W_1 x.
 
@@ -82,6 +86,7 @@ def expected_relu_forward_pass(chain: RandomChain, mean_square_input: float = 1.
     return _products("expected_relu_forward_pass", gains, _input(mean_square_input))
 
 
+@public
 def forward_pass_variance(chain: RandomChain) -> Layerwise:
     r"""The variance of |z_l|^2 over the square of its mean, l = 1..L, for a linear chain of normal weights.
 
@@ -94,7 +99,7 @@ def forward_pass_variance(chain: RandomChain) -> Layerwise:
     Raises FloatingPointError as `expected_rescaling`. Twin: enumeration in fractions.
     """
     s, v, width = np.array(chain.skips), np.array(chain.variances), np.array(chain.widths[1:])
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = v * (4 * s**2 + 2 * v * width) / (s**2 + v * width) ** 2
     if np.isnan(share).any():
         layer = int(np.flatnonzero(np.isnan(share))[0]) + 1
@@ -102,6 +107,7 @@ def forward_pass_variance(chain: RandomChain) -> Layerwise:
     return _finite("forward_pass_variance", np.expm1(np.cumsum(np.log1p(share))))
 
 
+@public
 def typical_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) -> Layerwise:
     r"""exp E[log(|z_l|^2 / N_l)], l = 1..L: what a single linear network of normal weights shows.
 
@@ -116,10 +122,11 @@ def typical_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) -> 
     start = _input(mean_square_input)
     layers = zip(chain.variances, chain.skips, pairwise(chain.widths), strict=True)
     terms = [_mean_log_gain(v, s, width) + np.log(below / width) for v, s, (below, width) in layers]
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return _finite("typical_forward_pass", start * np.exp(np.cumsum(terms)))
 
 
+@public
 def rescaling_moments(chain: RandomChain) -> RescalingMoments:
     r"""Mean and second moments of S_l for independent normal weights, l = 1..L, exact at any widths.
 
@@ -149,12 +156,15 @@ def rescaling_moments(chain: RandomChain) -> RescalingMoments:
     return RescalingMoments(sigma, _finite(name, np.array(variance)), _finite(name, np.array(anisotropy)))
 
 
+@public
 def orthogonal_variances(widths: Sequence[int], variance: float = 1.0) -> tuple[float, ...]:
     """b_l of the weights that `standard(widths, initialisation="orthogonal", variance=..)` draws.
 
     variance / max(N_{l-1}, N_l). The entries are uncorrelated but not independent: means hold, second moments not.
     """
-    return tuple(variance / max(pair) for pair in pairwise(widths))
+    variance = positive_number("variance", variance)
+    counts = [whole_number(f"widths, layer {l}", width, 1) for l, width in enumerate(widths)]
+    return tuple(variance / max(pair) for pair in pairwise(counts))
 
 
 def _gains(chain: RandomChain) -> Layerwise:
@@ -163,7 +173,7 @@ def _gains(chain: RandomChain) -> Layerwise:
 
 
 def _products(name: str, gains: Layerwise, start: float) -> Layerwise:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return _finite(name, start * np.cumprod(gains))
 
 

@@ -7,8 +7,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..arguments import number, public, refuse_too_large, shown, whole_number
+
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Bands: TypeAlias = tuple[tuple[float, float], ...]
+
+SMALLEST_VARIANCE = 1e-200  # below, powers in the formula of the edges are beyond double precision
+HIGHEST_MOMENT = 500  # above, the binomial coefficients in them are beyond double precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,7 @@ class Law:
         )
 
 
+@public
 def mixture(laws: tuple[Law, ...], shares: tuple[float, ...]) -> Law:
     """The law drawn from `laws[i]` with probability `shares[i]`. Bands that overlap are joined.
 
@@ -50,9 +56,12 @@ def mixture(laws: tuple[Law, ...], shares: tuple[float, ...]) -> Law:
     if len(laws) != len(shares) or not laws:
         raise ValueError(f"shares has {len(shares)} entries, expected {len(laws)}: one per law, at least one")
     if (
-        not all(share > 0 for share in shares) or not abs(sum(shares) - 1) < 1e-9
+        not all(number("shares", share) > 0 for share in shares) or not abs(sum(shares) - 1) < 1e-9
     ):  # rounding of a few thousand terms
         raise ValueError(f"shares are {shares}, expected positive numbers of sum 1")
+    for law in laws:
+        if not isinstance(law, Law):
+            raise TypeError(f"laws holds {shown(law)}, expected laws such as semicircle(1.0)")
     pairs = tuple(zip(laws, shares, strict=True))
     bands: list[tuple[float, float]] = []
     for low, high in sorted(band for law in laws for band in law.bands):
@@ -73,6 +82,7 @@ def mixture(laws: tuple[Law, ...], shares: tuple[float, ...]) -> Law:
     )
 
 
+@public
 def marchenko_pastur(ratio: float, variance: float = 1.0) -> Law:
     r"""The law of X^T X / n, p/n = ratio, for an n x p matrix X of independent centred entries and this variance.
 
@@ -84,7 +94,7 @@ def marchenko_pastur(ratio: float, variance: float = 1.0) -> Law:
     Source: V. A. Marchenko, L. A. Pastur, Math. USSR Sbornik 1 (1967).
     """
     y, scale = _positive("ratio", ratio), _positive("variance", variance)
-    a, b = scale * (1 - sqrt(y)) ** 2, scale * (1 + sqrt(y)) ** 2
+    a, b = _finite_edges(scale * (1 - sqrt(y)) ** 2, scale * (1 + sqrt(y)) ** 2)
     atom = max(0.0, 1 - 1 / y)
 
     def density(x: Any) -> Numbers:
@@ -104,11 +114,12 @@ def marchenko_pastur(ratio: float, variance: float = 1.0) -> Law:
     def moment(k: int) -> float:
         order = order_of(k)
         terms = (comb(order, r) * comb(order - 1, r) * y**r / (r + 1) for r in range(order))
-        return scale**order * sum(terms) if order else 1.0
+        return _finite_moment(order, lambda: scale**order * sum(terms)) if order else 1.0
 
     return Law(((a, b),), ((0.0, atom),) if atom else (), density, cdf, moment)
 
 
+@public
 def semicircle(radius: float) -> Law:
     r"""density(x) = 2 sqrt(radius^2 - x^2) / (pi radius^2): a symmetric matrix with radius^2/4 of variance a row.
 
@@ -126,11 +137,16 @@ def semicircle(radius: float) -> Law:
 
     def moment(k: int) -> float:
         half, odd = divmod(order_of(k), 2)
-        return 0.0 if odd else (radius / 2) ** (2 * half) * comb(2 * half, half) / (half + 1)
+        return (
+            0.0
+            if odd
+            else _finite_moment(2 * half, lambda: (radius / 2) ** (2 * half) * comb(2 * half, half) / (half + 1))
+        )
 
     return Law(((-radius, radius),), (), density, cdf, moment)
 
 
+@public
 def free_edges(variance: float) -> tuple[float, float]:
     r"""Edges of the spectrum of H_z without skips, entry variance `variance`/N, N and then the depth to infinity.
 
@@ -141,9 +157,11 @@ def free_edges(variance: float) -> tuple[float, float]:
     Raises ValueError unless the variance is positive and finite. Source: own/conditioning-depends-on-init.
     """
     t = _positive("variance", variance)
+    if t < SMALLEST_VARIANCE:
+        raise FloatingPointError(f"variance is {t}, below {SMALLEST_VARIANCE}: both edges are 1 to rounding")
     q = sqrt(1 + 8 / t)
     lower = t * (q - 3) ** 3 / (8 * (q - 1)) if t < 1 else 0.0
-    return lower, t * (q + 3) ** 3 / (8 * (q + 1))
+    return _finite_edges(lower, t * (q + 3) ** 3 / (8 * (q + 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +182,7 @@ class Spectrum:
         return np.repeat(self.eigenvalues, self.multiplicities)
 
 
+@public
 def orthogonal_spectrum(width: int, hidden_layers: int, outputs: int) -> Spectrum:
     r"""H_z of orthogonal maps: square ones between the H hidden layers, orthonormal rows in the last, no skips.
 
@@ -175,8 +194,8 @@ def orthogonal_spectrum(width: int, hidden_layers: int, outputs: int) -> Spectru
     Source: mupc-2025/orthogonal.
     """
     for name, count in (("width", width), ("hidden_layers", hidden_layers), ("outputs", outputs)):
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"{name} is {count!r}, expected a whole number of at least 1")
+        whole_number(name, count, 1)
+    refuse_too_large("orthogonal_spectrum", (2, hidden_layers), "take fewer hidden_layers")
     if outputs > width:
         raise ValueError(f"outputs is {outputs}, expected at most the width {width}: orthonormal rows do not exist")
     k = np.arange(1, hidden_layers + 1)
@@ -197,6 +216,21 @@ def _positive(name: str, number: float) -> float:
 
 def order_of(k: int) -> int:
     """k, checked to be the order of a moment."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
-        raise ValueError(f"k is {k!r}, expected a whole number of at least 0")
-    return int(k)
+    return whole_number("k", k, 0, HIGHEST_MOMENT)
+
+
+def _finite_edges(lower: float, upper: float) -> tuple[float, float]:
+    if not isfinite(upper):
+        raise FloatingPointError("variance or ratio: the upper edge is beyond double precision; take smaller ones")
+    return lower, upper
+
+
+def _finite_moment(k: int, value: Callable[[], float]) -> float:
+    """FloatingPointError where the numbers of double precision end."""
+    try:
+        found = value()
+    except OverflowError:
+        found = inf
+    if not isfinite(found):
+        raise FloatingPointError(f"moment: that of order k = {k} is beyond double precision; take a lower one")
+    return found

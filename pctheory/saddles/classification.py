@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
+from ..arguments import public, refuse_too_large
 from ..network import LinearPCN
 
 Kind = Literal["strict saddle", "non-strict", "minimum", "not critical"]
@@ -48,6 +49,7 @@ class Classification:
     smallest: float
 
 
+@public
 def classification(
     net: LinearPCN,
     x: ArrayLike,
@@ -110,6 +112,7 @@ def _counts(eigenvalues: np.ndarray, negligible: float) -> tuple[int, int, int]:
 
 def _rank(net: LinearPCN, x: ArrayLike, y: ArrayLike, tolerance: float) -> int:
     """Singular values of M_{L:1} count beside the largest, and beside |y| / |x|."""
+    refuse_too_large("classification", (net.widths[0], max(net.widths)), "take narrower layers")
     product = np.eye(net.widths[0])
     for a in net.maps:
         product = np.asarray(a) @ product

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..arguments import public, refuse_too_large, shown
 from .classification import Classification, kind_of
 
 try:
@@ -30,6 +31,8 @@ except ImportError:
     flint = None  # type: ignore[assignment]
 
 Exact: TypeAlias = np.ndarray  # of Fraction
+# The memory of a fraction of small numbers, in doubles.
+FRACTION = 16
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class ExactDerivatives:
     hessian: Exact
 
 
+@public
 def exact_derivatives(weights: Sequence[Any], x: Any, y: Any, *, equilibrated: bool = True) -> ExactDerivatives:
     """Value, gradient and Hessian of F* (or, with `equilibrated=False`, of the loss) in all weights.
 
@@ -51,8 +55,9 @@ def exact_derivatives(weights: Sequence[Any], x: Any, y: Any, *, equilibrated: b
     maps = [_exact(w, f"weights, layer {l}") for l, w in enumerate(weights, start=1)]
     xs, ys = _exact(x, "x"), _exact(y, "y")
     _check_shapes(maps, xs, ys)
-    chain = _Chain.of(maps, equilibrated)
     size = sum(w.size for w in maps)
+    refuse_too_large("exact_derivatives", (FRACTION, size, size), "take a smaller network")
+    chain = _Chain.of(maps, equilibrated)
     value, gradient, hessian = Fraction(0), _zeros(size), _zeros(size, size)
     for x_row, y_row in zip(xs, ys, strict=True):
         z, e = chain.sweep(x_row, y_row)
@@ -70,6 +75,7 @@ def exact_derivatives(weights: Sequence[Any], x: Any, y: Any, *, equilibrated: b
     return ExactDerivatives(value, gradient / len(xs), hessian / len(xs))
 
 
+@public
 def exact_classification(
     weights: Sequence[Any], x: Any, y: Any, *, equilibrated: bool = True, least: Any = 0
 ) -> Classification:
@@ -93,6 +99,7 @@ def exact_classification(
     )
 
 
+@public
 def exact_inertia(matrix: Any) -> tuple[int, int, int]:
     """How many eigenvalues of a symmetric matrix of fractions are negative, zero and positive.
 
@@ -166,11 +173,16 @@ def _times(matrix: Exact, row: Exact) -> Exact:
 
 
 def _exact(values: Any, name: str) -> Exact:
-    array = np.asarray(values, dtype=object)
+    try:
+        array = np.asarray(values, dtype=object)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {shown(values)}, expected a list of lists of whole numbers") from error
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}, expected two axes that are not empty; reshape it")
     if wrong := [v for v in array.ravel() if not isinstance(v, Rational | np.integer) or isinstance(v, bool)]:
-        raise TypeError(f"{name} holds {wrong[0]!r}, expected whole numbers or fractions; convert it to Fraction")
+        raise TypeError(
+            f"{name} holds {shown(wrong[0])}, expected whole numbers or fractions; convert it to Fraction"
+        )
     return _fractions(array)
 
 
@@ -180,6 +192,8 @@ def _fractions(values: np.ndarray) -> Exact:
 
 
 def _check_shapes(maps: list[Exact], x: Exact, y: Exact) -> None:
+    if not maps:
+        raise ValueError("weights is empty; a network needs at least one layer")
     for l, (below, above) in enumerate(pairwise(maps), start=2):
         if above.shape[1] != len(below):
             raise ValueError(f"weights, layer {l} has shape {above.shape}, expected (any, {len(below)})")

@@ -15,13 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from ..network import Layers, LinearPCN, _check_widths, double_array
+from ..arguments import OVERFLOW_IS_REPORTED, listed, number, public, random_generator, refuse_too_large
+from ..network import Layers, LinearPCN, _check_widths, double_array, finite_result
 
 Shares: TypeAlias = Sequence[float] | Float[np.ndarray, " depth"]
 
 NEGLIGIBLE = 1e-12  # of the largest singular value: rounding in data and products, below which there is no rank
 
 
+@public
 def origin(net: LinearPCN) -> LinearPCN:
     """The network with all weights 0: critical for loss and F*, on any data.
 
@@ -32,6 +34,8 @@ def origin(net: LinearPCN) -> LinearPCN:
     return net.with_weights(jax.tree.map(jnp.zeros_like, net.weights))
 
 
+@public
+@OVERFLOW_IS_REPORTED
 def zero_rank_saddle(net: LinearPCN) -> LinearPCN:
     r"""The nearest network with W_L = 0 and M_{L-1:1} = 0 whose layers 2..L-1 are those of `net`: its free part.
 
@@ -48,9 +52,12 @@ def zero_rank_saddle(net: LinearPCN) -> LinearPCN:
     weights = [np.asarray(w) for w in net.weights]
     weights[0] = (first - seen) / float(net.scalings[0])
     weights[-1] = 0 * weights[-1]
+    finite_result("zero_rank_saddle", weights)
     return net.with_weights(Layers.of(weights).restacked(net.weights.lengths))
 
 
+@public
+@OVERFLOW_IS_REPORTED
 def rank_k_critical_point(
     widths: Sequence[int],
     x: ArrayLike,
@@ -76,8 +83,10 @@ def rank_k_critical_point(
     powers = _checked_shares(shares, len(widths) - 1)
     if free and seed is None:
         raise ValueError(f"free is {free} without a seed; give one")
+    numbers = sum(n * n for n in widths[1:])
+    refuse_too_large("rank_k_critical_point", (numbers,), "take smaller widths")
     left, sizes, right = _projected_fit(x, y, chosen)
-    rng = np.random.default_rng(seed)
+    rng = random_generator(0 if seed is None else seed)
     turns = [np.eye(n) if seed is None else _rotation(rng, n) for n in widths[1:-1]]
     frames = [right, *(turn[:, : len(chosen)] for turn in turns), left]  # where the fit passes, in columns
     weights = []
@@ -86,9 +95,11 @@ def rank_k_critical_point(
         if free and 0 < l < len(powers) - 1:
             weight += free * _outside(above) @ rng.standard_normal(weight.shape) @ _outside(below)
         weights.append(weight)
-    return LinearPCN(weights)
+    return LinearPCN(finite_result("rank_k_critical_point", weights))
 
 
+@public
+@OVERFLOW_IS_REPORTED
 def global_minimum(
     widths: Sequence[int],
     x: ArrayLike,
@@ -135,9 +146,10 @@ def _checked_directions(directions: Iterable[int], widths: Sequence[int]) -> lis
 
 
 def _checked_shares(shares: Shares | None, depth: int) -> Float[np.ndarray, " depth"]:
-    powers = np.full(depth, 1 / depth) if shares is None else np.asarray(shares, dtype=float)
+    given = (1 / depth,) * depth if shares is None else listed("shares", shares)
+    powers = np.array([number(f"shares, layer {l}", share) for l, share in enumerate(given, start=1)])
     if powers.shape != (depth,) or not abs(powers.sum() - 1) <= depth * np.finfo(float).eps:
-        raise ValueError(f"shares is {shares}, expected {depth} numbers, one per layer, that add up to 1")
+        raise ValueError(f"shares is {given}, expected {depth} numbers, one per layer, that add up to 1")
     return powers
 
 
@@ -155,7 +167,8 @@ def _checked_data(widths: Sequence[int], x: ArrayLike, y: ArrayLike) -> tuple[np
 def _signal(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """C, and in columns the directions u_k along which y depends on x."""
     fit = (np.linalg.pinv(x, rcond=NEGLIGIBLE) @ y).T
-    directions, strengths, _ = np.linalg.svd(fit @ x.T, full_matrices=False)
+    explained = finite_result("rank_k_critical_point", fit @ x.T)
+    directions, strengths, _ = np.linalg.svd(explained, full_matrices=False)
     return fit, directions[:, strengths > NEGLIGIBLE * np.linalg.norm(y)]
 
 

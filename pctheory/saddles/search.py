@@ -9,7 +9,9 @@ Start i is drawn from (seed, i) alone: neither the units nor the executor change
 """
 
 import hashlib
+import io
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
+from ..arguments import public, refuse_too_large, shown, whole_number
+from ..files import content_of
 from ..network import LinearPCN, double_array
 from .classification import TOLERANCE, Classification, Derivative, Derivatives, classification, data_scale
 
@@ -59,6 +63,7 @@ class Unit:
     iterations: int
 
 
+@public
 def critical_point_search(
     net: LinearPCN,
     x: ArrayLike,
@@ -87,10 +92,14 @@ def critical_point_search(
     Cost: per start and iteration one dense Hessian and its factorisation; one compilation per shape.
     """
     _require_positive(starts=starts, iterations=iterations, at_once=at_once)
+    whole_number("seed", seed, 0)
     x, y = net.batch(x, y)
     if not np.isfinite(value := float(derivatives.objective(net, x, y))):
         raise FloatingPointError(f"objective is {value} at this network, expected a finite number; rescale weights")
     at_once = min(at_once, starts)
+    size = ravel_pytree(net.weights)[0].size
+    refuse_too_large("critical_point_search: starts x weights", (starts, size), "take fewer starts")
+    refuse_too_large("critical_point_search: Hessians", (at_once, size, size), "take fewer at once")
     drawn = np.stack([_start(net, seed, i) for i in range(-(-starts // at_once) * at_once)])
     plain: LinearPCN = jax.tree.map(np.asarray, net)
     batch = np.asarray(x), np.asarray(y)
@@ -107,11 +116,16 @@ def critical_point_search(
     return found
 
 
+@public
 def least_strict(points: Iterable[FoundPoint]) -> FoundPoint:
     """Of the points that are no minima, the one whose smallest eigenvalue is largest: the most nearly non-strict.
 
     Raises ValueError where there is none.
     """
+    points = list(points)
+    for point in points:
+        if not isinstance(point, FoundPoint):
+            raise TypeError(f"points holds {shown(point)}, expected what critical_point_search returns")
     saddles = [point for point in points if point.classification.kind != "minimum"]
     if not saddles:
         raise ValueError("points holds no saddle; search from more starts")
@@ -120,8 +134,7 @@ def least_strict(points: Iterable[FoundPoint]) -> FoundPoint:
 
 def _require_positive(**numbers: int) -> None:
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-            raise ValueError(f"{name} is {number!r}, expected a whole number of at least 1")
+        whole_number(name, number, 1)
 
 
 def _start(net: LinearPCN, seed: int, index: int) -> Float[np.ndarray, " weights"]:
@@ -226,10 +239,14 @@ def _fingerprint(units: Sequence[Unit]) -> str:
 def _kept(state: Path | None, key: str) -> dict[int, np.ndarray]:
     if state is None or not state.exists():
         return {}
-    with np.load(state) as stored:
-        if str(stored["key"]) != key:
-            raise ValueError(f"state {state} is of another search; give another file or remove it")
-        return dict(zip(stored["done"].tolist(), stored["ends"], strict=True))
+    try:
+        with np.load(io.BytesIO(content_of(state)), allow_pickle=False) as stored:
+            kept_key, done, ends = str(stored["key"]), stored["done"].tolist(), stored["ends"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        raise ValueError(f"state {state} is damaged ({type(error).__name__}); remove it") from error
+    if kept_key != key:
+        raise ValueError(f"state {state} is of another search; give another file or remove it")
+    return dict(zip(done, ends, strict=True))
 
 
 def _write(state: Path, key: str, done: dict[int, np.ndarray]) -> None:

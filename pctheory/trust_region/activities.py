@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from scipy.sparse.linalg import LinearOperator
 
+from ..arguments import public
 from ..energy import Activities
 from ..network import Layers, LinearPCN, double_array
 from ..nonlinear import NonlinearPCN, _feedforward
@@ -46,14 +47,16 @@ def as_nonlinear(net: Network) -> NonlinearPCN:
 
 def start_activities(net: NonlinearPCN, x: Array, at: Activities | None) -> Layers:
     """The hidden activities `at`, checked; those of the feedforward pass unless given."""
-    return _feedforward(net, x).without_last() if at is None else net.linear.hidden(at, len(x))
+    return _feedforward(net, x).without_last() if at is None else net.linear.hidden(at, len(x), "at")
 
 
+@public
 def activity_vectors(activities: Layers) -> Float[Array, "rows n"]:
     """Hidden activities, or anything shaped like them, as one vector a row. `activities_of` undoes it."""
     return jnp.concatenate([jnp.moveaxis(run, 0, 1).reshape(run.shape[1], -1) for run in activities.runs], axis=1)
 
 
+@public
 def activities_of(net: Network, vectors: ArrayLike) -> Layers:
     """The rows of `vectors` as hidden activities of `net`. Raises ValueError for rows of another length."""
     rows, widths = double_array(vectors, "vectors", ndim=2), net.widths[1:-1]
@@ -64,6 +67,7 @@ def activities_of(net: Network, vectors: ArrayLike) -> Layers:
     return linear.hidden([rows[:, i:j] for i, j in pairwise(stops)], len(rows))
 
 
+@public
 def activity_operator(net: Network, product: Product) -> LinearOperator:
     """`product` (of a metric or a curvature at one example, or its inverse) as a SciPy operator of vectors."""
     size = sum(net.widths[1:-1])

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from ..network import Scalar, double_array
+from ..arguments import OVERFLOW_IS_REPORTED, public, whole_number
+from ..network import Scalar, double_array, finite_result
 from .subproblem import symmetric
 
 Product = Callable[[np.ndarray], np.ndarray]
@@ -37,6 +38,8 @@ class TruncatedStep:
     products: int
 
 
+@public
+@OVERFLOW_IS_REPORTED
 def truncated_step(
     gradient: ArrayLike,
     hessian: ArrayLike | LinearOperator,
@@ -60,12 +63,17 @@ def truncated_step(
     for name, value in (("radius", radius), ("tolerance", tolerance)):
         if not 0 < value < np.inf:
             raise ValueError(f"{name} is {value}, expected a positive finite number")
-    most = 10 * len(g) if max_products is None else max_products
-    if most < 1:
-        raise ValueError(f"max_products is {max_products}, expected a whole number of at least 1")
+    most = 10 * len(g) if max_products is None else whole_number("max_products", max_products, 1)
     curvature = _checked("hessian", hessian, len(g))
     inverse = None if metric_inverse is None else _checked("metric_inverse", metric_inverse, len(g))
-    return _descended(g, curvature, float(radius), inverse, (tolerance, most))
+    try:
+        found = _descended(g, curvature, float(radius), inverse, (float(tolerance), most))
+    except (OverflowError, ZeroDivisionError) as error:
+        raise FloatingPointError(
+            "truncated_step: a number leaves the range of double precision; rescale gradient, hessian and radius"
+        ) from error
+    finite_result("truncated_step", (found.step, found.predicted_reduction, found.residual))
+    return found
 
 
 def _descended(

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
+from ..arguments import public
 from ..network import Layers, finite_result
 from ..nonlinear import Batch, NonlinearPCN, _energies, _feedforward, _linearised, _weight_gradients
 from .activities import Network, as_nonlinear
@@ -57,6 +58,7 @@ class GradientDecomposition(eqx.Module):
         return dict(zip(READINGS, sums, strict=True))
 
 
+@public
 def gradient_decomposition(net: Network, x: ArrayLike, y: ArrayLike) -> GradientDecomposition:
     """The terms at the feedforward activities.
 

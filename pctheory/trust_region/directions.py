@@ -23,8 +23,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import nonlinear
+from ..arguments import public
 from ..equilibrium import equilibrated_gradient
-from ..network import Layer, Layers, LinearPCN, Scalar, finite_result, refuse_too_large, scan_layers
+from ..network import Layer, Layers, LinearPCN, Scalar, double_array, finite_result, refuse_too_large, scan_layers
 from ..nonlinear import Batch, NonlinearPCN, _feedforward, _linearised, _pulled
 from .activities import Network, as_nonlinear
 from .decomposition import gradient_decomposition
@@ -32,6 +33,7 @@ from .decomposition import gradient_decomposition
 EPS = float(np.finfo(float).eps)
 
 
+@public
 def weight_directions(
     net: Network, x: ArrayLike, y: ArrayLike, *, damping: Scalar = 2.0
 ) -> dict[str, Float[Array, " weights"]]:
@@ -59,17 +61,21 @@ def weight_directions(
     return finite_result("weight_directions", directions | damped)
 
 
+@public
 def cosines(directions: Mapping[str, ArrayLike]) -> Float[np.ndarray, "directions directions"]:
     """The cosine of the angle between every two directions, in their order.
 
     Raises ValueError for a direction of length 0, as at a critical point.
     """
-    lengths = {name: float(np.linalg.norm(vector)) for name, vector in directions.items()}
-    for name, length in lengths.items():
-        if length == 0:
+    vectors = {k: np.asarray(double_array(v, f"directions, {k!r}", ndim=1)) for k, v in directions.items()}
+    if len(sizes := {len(vector) for vector in vectors.values()}) != 1:
+        raise ValueError(f"directions have lengths {sorted(sizes)}, expected one length and at least one direction")
+    for name, vector in vectors.items():
+        if not vector.any():
             raise ValueError(f"directions, {name!r} has length 0, expected a direction: the point may be critical")
-    unit = np.stack([np.asarray(vector) / lengths[name] for name, vector in directions.items()])
-    return unit @ unit.T
+    scaled = np.stack([vector / np.abs(vector).max() for vector in vectors.values()])  # no square overflows
+    unit = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(unit @ unit.T)
 
 
 def _equilibrated_gradient(net: Network, x: ArrayLike, y: ArrayLike) -> Layers:
@@ -124,6 +130,7 @@ def _left_solved(
 def _output_covariance(net: NonlinearPCN, x: Array) -> Float[Array, "batch d_y d_y"]:
     """S of each example: sum_l P_l P_l^T / pi_l of the chain linearised at its feedforward activities."""
     d_y = net.widths[-1]
+    refuse_too_large("weight_directions", (len(x), d_y, max(net.widths)), "take fewer examples or outputs")
     hidden = _feedforward(net, x).without_last()
     slopes = _linearised(net, hidden, (x, jnp.zeros((len(x), d_y)))).slopes
 

@@ -16,8 +16,18 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float
 
+from ..arguments import public
 from ..energy import Activities
-from ..network import Layer, Layers, LinearPCN, finite_result, refuse_too_large, scan_layers, without_first
+from ..network import (
+    Layer,
+    Layers,
+    LinearPCN,
+    double_array,
+    finite_result,
+    refuse_too_large,
+    scan_layers,
+    without_first,
+)
 from ..nonlinear import NonlinearPCN, _linearised, _pulled, _skipped, _weighted
 from .activities import Network, as_nonlinear, start_activities
 
@@ -34,10 +44,12 @@ class FisherMetric(eqx.Module):
     slopes: Layers
     factor: Float[Array, "examples d_y d_y"]
 
+    @public
     def product(self, vectors: Activities) -> Layers:
         """I v for each row v. Twin: `dense`. Cost: two passes, O(L N^2) a row."""
         return finite_result("FisherMetric.product", _product(self, self._rows(vectors)))
 
+    @public
     def solve(self, vectors: Activities) -> Layers:
         r"""I^-1 v by sweeps: with lambda_l = v_l + J_{l+1}^T lambda_{l+1} and lambda_L = q,
 
@@ -59,6 +71,8 @@ class FisherMetric(eqx.Module):
 
     def target_part(self) -> Float[Array, "examples n n"]:
         """pi_L J_L^T J_L, of rank d_y at most: what y alone tells of the last hidden layer; in that block."""
+        shape = (len(self.factor), self.net.widths[-2], self.net.widths[-2])
+        refuse_too_large("FisherMetric.target_part", shape, "use product")
         j = _jacobian(jax.tree.map(lambda a: a[-1], self.net.runs[-1]), self.slopes[-1])
         return finite_result("FisherMetric.target_part", self.net.precisions[-1] * jnp.swapaxes(j, 1, 2) @ j)
 
@@ -79,11 +93,13 @@ class FisherMetric(eqx.Module):
     def _rows(self, vectors: Activities) -> Layers:
         examples = len(self.factor)
         if examples > 1:
-            return self.net.hidden(vectors, examples)
+            return self.net.hidden(vectors, examples, "vectors")
         vectors = vectors if isinstance(vectors, Layers) else list(vectors)
-        return self.net.hidden(vectors, np.shape(vectors[0])[0] if len(vectors) else 1)
+        rows = len(double_array(vectors[0], "vectors, layer 1", ndim=2)) if len(vectors) else 1
+        return self.net.hidden(vectors, rows, "vectors")
 
 
+@public
 def fisher_metric(net: Network, x: ArrayLike, *, at: Activities | None = None) -> FisherMetric:
     r"""The metric at the hidden activities `at`, by default those of the feedforward pass from `x`.
 
@@ -106,6 +122,7 @@ def fisher_metric(net: Network, x: ArrayLike, *, at: Activities | None = None) -
 def metric_of_slopes(net: NonlinearPCN, slopes: Layers) -> FisherMetric:
     """The metric, its factor brought up to date layer by layer. Differentiating it is left undone."""
     examples, d_y = slopes.runs[-1].shape[1], net.widths[-1]
+    refuse_too_large("fisher_metric", (examples, d_y, max(net.widths)), "take fewer examples or outputs")
 
     def step(above: tuple[Array, Array], layer: Layer, slope: Array) -> tuple[tuple[Array, Array], None]:
         p, r = above
@@ -175,10 +192,5 @@ def _blocks(metric: FisherMetric) -> tuple[Layers, Layers]:
         return layer.precision, (own + layer.precision * jnp.swapaxes(j, 1, 2) @ j, -layer.precision * j)
 
     upper = without_first(metric.net.runs)
-    slopes = _without_first(metric.slopes)
+    slopes = Layers(without_first(metric.slopes.runs))
     return scan_layers(upper, step, metric.net.precisions[0], slopes)[1]
-
-
-def _without_first(layers: Layers) -> Layers:
-    first, *rest = layers.runs
-    return Layers((first[1:], *rest) if len(first) > 1 else tuple(rest))

@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 from scipy.linalg import eigh_tridiagonal, lapack, solve_triangular
 
-from ..network import Scalar, double_array
+from ..arguments import OVERFLOW_IS_REPORTED, public
+from ..network import Scalar, double_array, finite_result
 
 EPS = float(np.finfo(float).eps)
 ASYMMETRY = 1e-10  # largest accepted, relative to the largest entry: well above rounding, below any real slip
@@ -46,6 +47,8 @@ class Step:
     hard_case: bool
 
 
+@public
+@OVERFLOW_IS_REPORTED
 def trust_region_step(
     gradient: ArrayLike, hessian: ArrayLike, radius: Scalar, *, metric: ArrayLike | None = None
 ) -> Step:
@@ -65,6 +68,7 @@ def trust_region_step(
     if root is not None:
         g = solve_triangular(root, g, lower=True)
         b, _ = lapack.dsygst(b, root, itype=1, lower=1)
+    finite_result("trust_region_step", (g, b))
     values, vectors, reflected = _spectrum(b)
     gamma = vectors.T @ reflected(g, "T")
     along, multiplier, on_boundary, hard = _solved(values, gamma, float(radius))
@@ -73,6 +77,7 @@ def trust_region_step(
         step = solve_triangular(root, step, lower=True, trans="T")
     # stationarity makes  -g^T d - (1/2) d^T B d  a sum of terms that are not negative
     reduction = (multiplier * along @ along - gamma @ along) / 2
+    finite_result("trust_region_step", (step, multiplier, reduction))
     return Step(step, multiplier, float(reduction), on_boundary, hard)
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from ..arguments import public
 from ..energy import Activities
 from ..network import Layers, finite_result, refuse_too_large
 from ..nonlinear import Batch, NonlinearPCN, _dot, _energies, _gradients, _linearised
@@ -35,9 +36,10 @@ class ActivityHessian(eqx.Module):
     activities: Layers
     batch: Batch
 
+    @public
     def product(self, vectors: Activities) -> Layers:
         """H v for each row v. Cost: the derivative of a gradient along v, four passes."""
-        rows = self.net.linear.hidden(vectors, len(self.batch[0]))
+        rows = self.net.linear.hidden(vectors, len(self.batch[0]), "vectors")
         return finite_result("ActivityHessian.product", _hessian_product(self, rows))
 
     def dense(self) -> Float[Array, "examples activities activities"]:
@@ -60,9 +62,10 @@ class TaylorModel(eqx.Module):
         """F + g^T d + (1/2) d^T B d."""
         return self.value - self.predicted_reduction(step)
 
+    @public
     def predicted_reduction(self, step: Activities) -> Float[Array, " examples"]:
         """-(g^T d + (1/2) d^T B d): by how much the model says that the energy falls."""
-        step = self.net.linear.hidden(step, len(self.value))
+        step = self.net.linear.hidden(step, len(self.value), "step")
         halfway = jax.tree.map(lambda g, b: g + b / 2, self.gradient, self.curvature.product(step))
         return finite_result("predicted_reduction", -_dot(halfway, step))
 
@@ -75,6 +78,7 @@ class InferenceStep(eqx.Module):
     actual_reduction: Float[Array, " examples"]
 
 
+@public
 def taylor_model(
     net: Network, x: ArrayLike, y: ArrayLike, *, at: Activities | None = None, curvature: Curvature = "hessian"
 ) -> TaylorModel:
@@ -94,6 +98,7 @@ def taylor_model(
     return finite_result("taylor_model", TaylorModel(nonlinear, hidden, value, gradient, bent))
 
 
+@public
 def inference_step(net: Network, x: ArrayLike, y: ArrayLike, *, at: Activities | None = None) -> InferenceStep:
     r"""-I^-1 g: to the minimum of the model with the Fisher metric, a Gauss-Newton step of inference.
 

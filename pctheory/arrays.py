@@ -1,0 +1,58 @@
+"""Arrays at the door: what goes in is finite and of double precision, and so is what comes out."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+R = TypeVar("R")
+
+
+def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | None = None) -> Array:
+    """`value` as a finite float64 array with `ndim` axes; `name` says where it stands in an error.
+
+    Raises TypeError for single precision, integers and complex numbers, ValueError for a wrong number of
+    axes, an empty axis and values that are not finite (the latter only where values are known, not under `jit`).
+    """
+    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise TypeError(f"{name}: JAX is in single precision; call pctheory.enable_x64() first")
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} is not an array: its rows have different lengths") from error
+    if array.dtype != np.float64:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, expected float64; convert it with numpy.asarray(value, dtype=float)"
+        )
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} has shape {array.shape}, expected {ndim} axes; reshape it")
+    if 0 in array.shape:
+        raise ValueError(f"{name} is empty (shape {array.shape}); every axis needs at least one entry")
+    if is_concrete(array) and not np.isfinite(array).all():
+        raise ValueError(f"{name} holds {_first_non_finite(array)}; every entry must be finite")
+    return array if isinstance(array, jax.Array) else jnp.array(array)  # a copy: the caller may change his
+
+
+def is_concrete(value: object) -> bool:
+    """Whether the values of `value` are known, that is, it is no tracer of a JAX transformation."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def finite_result(name: str, result: R) -> R:
+    """`result`, or FloatingPointError if finite input gave an infinite or undefined number."""
+    for leaf in jax.tree.leaves(result):
+        if is_concrete(leaf) and not np.isfinite(leaf).all():
+            raise FloatingPointError(
+                f"{name}: the result holds {_first_non_finite(leaf)} although every input is finite; "
+                "a product of the maps leaves the range of double precision: rescale weights or data"
+            )
+    return result
+
+
+def _first_non_finite(array: ArrayLike) -> str:
+    values = np.asarray(array)
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+    return f"{values[where]} at index {where}"
