@@ -8,10 +8,6 @@ READY  := $(VENV)/.ready
 export OPENBLAS_NUM_THREADS ?= 1
 # The size of XLA's pool of threads: with two of them it can wait for itself for ever (see pctheory/processes.py).
 export NPROC ?= 1
-# What JAX has compiled once it finds again: a second run of the tests spends a fifth of the time.
-export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.05
-export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= 0
 
 .PHONY: help setup reproduce test soak bench lint types lock clean
 
@@ -37,9 +33,14 @@ $(READY): pyproject.toml requirements.lock
 reproduce: $(READY)
 	$(BIN)/pctheory reproduce $(ARGS)
 
+# With these XLA compiles in a third of the time, and what it makes runs as fast (see tests/conftest.py).
+reproduce: export XLA_FLAGS ?= --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
+
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal
 
+# The long tests compile as users do.
+soak: export XLA_FLAGS ?=
 soak: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 

@@ -200,7 +200,7 @@ def test_key_changes_with_what_the_numbers_depend_on_and_with_nothing_else(tmp_p
         seen.add(entry())
     file.write_bytes(file.read_text("utf-8").replace("\n", "\r\n").encode())
     assert entry() in seen, "line ends do not matter"
-    monkeypatch.setattr(plan, "_version", lambda name: "0.0")
+    monkeypatch.setattr(importlib.import_module("pctheory.checkout"), "_version", lambda name: "0.0")
     assert entry() not in seen
 
 

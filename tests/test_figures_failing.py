@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,7 +19,6 @@ from pctheory.figures import (
     collect_figures,
     run_figures,
 )
-from pctheory.figures.cache import write_atomically
 
 from .toy_figures import (
     alive,
@@ -47,7 +45,7 @@ def test_killed_run_resumes_with_only_units_in_flight_recomputed(tmp_path):
     wait_until(lambda: not any(alive(pid) for pid in worker_pids(tmp_path)), 30)
     kept, before = len(entries(out)), len(started_units(tmp_path))
     assert 3 <= kept < 10
-    assert before - kept <= 2
+    assert before - kept <= 4, "two are handed over for each worker"
     result, events = run(tmp_path, data_dir=tmp_path)
     assert (result.ok, result.cached, result.computed) == (True, kept, 10 - kept)
     assert sum(isinstance(event, UnitCached) for event in events) == kept
@@ -197,18 +195,11 @@ def test_full_disk_is_a_failure_of_the_unit(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     result, _ = run(tmp_path)
-    assert {failure.error for failure in result.failures} == {"OSError: [Errno 28] No space left on device"}
+    for failure, unit in zip(result.failures, ("seed 0", "seed 1", "seed 2"), strict=True):
+        assert failure.unit == unit
+        assert failure.error.startswith(f"OSError: [Errno 28] No space left on device: '{tmp_path}/out/.cache/toy-")
     assert entries(tmp_path / "out") == []
     assert [path.name for path in (tmp_path / "out").glob("**/*.tmp")] == []
-
-
-def test_atomic_write_leaves_the_old_content_if_it_fails(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
-    with pytest.raises(OSError, match="no"):
-        write_atomically(path, b"new")
-    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
 def test_any_executor_will_do(tmp_path):

@@ -7,8 +7,7 @@ renamed files fail the digest.
 
 import hashlib
 import io
-import os
-import secrets
+import stat
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..files import write_atomically
 from .figure import Arrays
 
 MAGIC = b"pctheory unit 1\n"
@@ -44,8 +44,9 @@ class UnitCache:
         return self.folder / f"{name}.unit"
 
     def write(self, name: str, payload: bytes) -> None:
-        """Store a payload under a name, in place of what was there."""
-        write_atomically(self.path(name), MAGIC + _digest(name, payload) + b"\n" + payload)
+        """Store a payload under a name, in place of what was there; in a new folder if the old one has gone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path(name), MAGIC + _digest(name, io.BytesIO(payload)) + payload)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is an entry of this name, sound or not."""
@@ -58,47 +59,33 @@ class UnitCache:
         """
         path = self.path(name)
         try:
-            content = path.read_bytes()
+            payload = _payload(path, name)
         except OSError as error:
             raise DamagedEntryError(path, f"cannot be read: {error.strerror}") from error
-        if not content.startswith(MAGIC):
-            raise DamagedEntryError(path, f"does not start with {MAGIC!r}")
-        digest, _, payload = content[len(MAGIC) :].partition(b"\n")
-        if digest != _digest(name, payload):
-            raise DamagedEntryError(path, "its digest does not fit: truncated, altered or renamed")
         try:
             return decoded(payload)
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DamagedEntryError(path, f"is no archive of arrays: {error}") from error
 
 
-def _digest(name: str, payload: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + payload).hexdigest().encode()
+def _payload(path: Path, name: str) -> bytes:
+    """What an entry holds, read once its digest fits: whatever lies there may be of any size."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DamagedEntryError(path, "is no file")
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise DamagedEntryError(path, f"does not start with {MAGIC!r}")
+        written = file.readline(100)
+        start = file.tell()
+        if written != _digest(name, file):
+            raise DamagedEntryError(path, "its digest does not fit: truncated, altered or renamed")
+        file.seek(start)
+        return file.read()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its old or its new content is found there at any time, never a part."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def writable_folder(path: Path) -> Path:
-    """The folder, made if need be. Raises: ValueError if files cannot be written there."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".{secrets.token_hex(8)}.tmp"
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"out: cannot write to {path}: {error.strerror}; choose another folder") from error
-    return path
+def _digest(name: str, payload: io.BufferedReader | io.BytesIO) -> bytes:
+    """The line with the digest of an entry."""
+    return hashlib.file_digest(payload, lambda: hashlib.sha256(name.encode() + b"\n")).hexdigest().encode() + b"\n"
 
 
 def storable(arrays: Mapping[str, object], allow_nonfinite: bool) -> dict[str, npt.NDArray[Any]]:

@@ -12,7 +12,8 @@ from typing import Any
 import matplotlib.figure
 import matplotlib.pyplot as plt
 
-from .cache import encoded, write_atomically
+from ..files import write_atomically
+from .cache import encoded
 from .figure import Arrays
 from .plan import FigurePlan
 from .style import paper_style

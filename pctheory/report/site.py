@@ -3,13 +3,13 @@
 `build_site` writes a folder of plain files that needs no network and no server. The claims and figures are those of
 the code; the ledger and the folder of figures say what is known about them. What they lack is shown as missing.
 
-A ledger may have an "audit": {"seconds": ..., "faults": [{"name", "module", "fault", "claims": [keys], "tests":
-[names], "equivalent": "why no check can notice it, or nothing"}]}.
+A ledger may have an "audit", as `audit_summary` makes it: {"seconds": ..., "faults": [{"name", "module", "old",
+"new", "equivalent": "why no check can notice it, or nothing", "tried": whether it was planted in this code,
+"claims": [keys], "tests": [names], "reasons": [what the claim said, and the test], "seconds"}]}.
 """
 
 import datetime
 import math
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,6 +26,7 @@ from pygments.lexers import PythonLexer
 
 from .. import induction
 from ..claims import STRENGTH, Verdict
+from ..files import replace_folder, temporary
 from ..ledger import margin
 from . import graph
 from .checks import CheckedClaim, checked_claims
@@ -136,13 +137,11 @@ def build_site(
     """
     _require_replaceable(out)
     context = _context(root, ledger, figures, theorems)
-    made = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    made = temporary(out)
     try:
         made.mkdir(parents=True)
         _write(made, context)
-        if out.is_dir():
-            shutil.rmtree(out)
-        made.replace(out)
+        replace_folder(out, made)
     except OSError as error:
         raise ValueError(f"out: cannot write to {out}: {error.strerror}; choose another folder") from error
     finally:
@@ -261,22 +260,40 @@ def _audit(audit: Any) -> dict[str, Any] | None:
     """The audit with its counts, if the ledger has one. Raises: ValueError if it is none."""
     if audit is None:
         return None
-    texts, lists = ("name", "module", "fault", "equivalent"), ("claims", "tests")
     try:
-        faults: list[dict[str, Any]] = [
-            {n: str(fault[n] or "") for n in texts} | {n: [str(item) for item in fault[n]] for n in lists}
-            for fault in audit["faults"]
-        ]
+        faults = [_fault(given) for given in audit["faults"]]
         seconds = float(audit["seconds"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"ledger: audit: {error} is missing or misshapen; run the audit again") from error
-    counted = [fault for fault in faults if not fault["equivalent"]]
+    modules: dict[str, list[dict[str, Any]]] = {}
+    for fault in faults:
+        modules.setdefault(fault["module"], []).append(fault)
+    counted = Counter(fault["verdict"] for fault in faults)
     return {
-        "faults": faults,
-        "planted": len(counted),
-        "equivalent": len(faults) - len(counted),
-        "caught": sum(bool(fault["claims"] and fault["tests"]) for fault in counted),
+        "modules": modules,
+        "planted": len(faults) - counted["equivalent"],
+        "equivalent": counted["equivalent"],
+        "caught": counted["caught"],
+        "away": [fault for fault in faults if fault["verdict"] == "got away"],
+        "untried": [fault for fault in faults if fault["verdict"] == "not tried"],
         "seconds": seconds,
+    }
+
+
+def _fault(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A fault with what came of it, and what each that noticed said."""
+    fault: dict[str, Any] = {name: str(given[name]) for name in ("name", "module", "old", "new", "equivalent")}
+    noticed = {kind: [str(name) for name in given[f"{kind}s"]] for kind in ("claim", "test")}
+    said = zip(noticed.items(), [*map(str, given["reasons"]), "", ""], strict=False)
+    caught = "caught" if all(noticed.values()) else "got away"
+    verdict = "equivalent" if fault["equivalent"] else caught if given["tried"] else "not tried"
+    return fault | {
+        "tried": bool(given["tried"]),
+        "seconds": float(given["seconds"]),
+        "verdict": verdict,
+        "status": {"caught": "proved", "got away": "failed"}.get(verdict, "unchecked"),
+        "noticed": [kind for kind, names in noticed.items() if names],
+        "said": [(kind, ", ".join(names), reason) for (kind, names), reason in said],
     }
 
 
