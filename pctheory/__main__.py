@@ -6,25 +6,29 @@ commands, so that `--help` and `list` answer at once.
 
 import argparse
 import dataclasses
-import difflib
 import os
 import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pctheory
 
-from .processes import Job, Raised, finished_here, one_thread
+from .compiled_code import STORE
+from .files import write_atomically
+from .names import no_such
+from .processes import Job, Raised, finished_by, finished_here, one_thread, refuse_limits
+from .stopping import StoppedError, stoppable
 
 if TYPE_CHECKING:
     from .claims import Claim, Verdict
-    from .figures import Event, Failure
+    from .figures import Failure
 
 PRESETS = ("quick", "default", "paper")
 DEFAULT_OUT = Path("figures/output")
@@ -53,9 +57,22 @@ THEOREMS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if all is well, 1 if a claim or figure fails, 2 for bad input, 130 after Ctrl-C."""
+    """Run one command.
+
+    0: all is well; 1: a claim or figure fails; 2: bad input; 130, 143, 129: ended by Ctrl-C, SIGTERM, SIGHUP.
+    """
     given = _parser().parse_args(arguments)
     one_thread(os.environ)  # before NumPy and JAX start
+    if hasattr(given, "jobs"):
+        os.environ.setdefault(STORE, str(given.root.absolute() / ".jax_cache"))
+    if getattr(given, "jobs", 0) is None and getattr(given, "scheduler", None) is None:
+        given.jobs = _cores()
+    with stoppable():
+        return _ended(given)
+
+
+def _ended(given: argparse.Namespace) -> int:
+    """Run the command and say in a line what ended it."""
     try:
         return int(given.command(given))
     except BrokenPipeError:
@@ -64,11 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, ArithmeticError, MemoryError, OSError, ImportError) as error:
         print(f"pctheory: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except StoppedError as stopped:
         print(
-            "pctheory: interrupted; what is done is kept, and the same command goes on from there", file=sys.stderr
+            f"pctheory: {stopped}: what is done is kept, and the same command goes on from there", file=sys.stderr
         )
-        return 130
+        return stopped.status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,7 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("names", nargs="*", metavar="NAME", help="faults to plant (default: all)")
     audit.add_argument("--quick", action="store_true", help="only a handful of faults, checks taken as sound")
     audit.add_argument(
-        "--ledger", type=Path, metavar="FILE", help="write what came of it into this ledger, for the report"
+        "--ledger",
+        type=Path,
+        metavar="FILE",
+        help="write what came of it into this ledger; claims that it shows to hold are not tried first",
+    )
+    audit.add_argument(
+        "--record", action="store_true", help="keep what came of it in the package, for those with the same code"
     )
     audit.add_argument(
         "--out", type=Path, default=DEFAULT_OUT / "audit", metavar="DIR", help="where outcomes are kept"
@@ -125,23 +148,46 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with MNIST and the like")
         made.add_argument("--recompute", action="store_true", help="ignore what is cached")
     for made in (check, figure, audit, reproduce):
+        _add_limits(made)
+    for made in (check, figure, reproduce):
         made.add_argument(
-            "--jobs", type=int, default=_cores(), metavar="N", help="processes (default: one per core)"
-        )
-        made.add_argument(
-            "--time-limit",
-            type=float,
-            default=3600.0,
-            metavar="S",
-            help="seconds for one claim, one unit of a figure or one fault in a process of its own (default: 3600)",
+            "--scheduler", metavar="ADDRESS", help="compute on the Dask cluster at tcp://HOST:PORT instead of here"
         )
     for made in (listing, check, figure, audit, report, reproduce):
         made.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the checkout (default: here)")
     return parser
 
 
+def _add_limits(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--jobs", type=int, metavar="N", help="processes (default: one per core, or what the cluster has)"
+    )
+    made.add_argument(
+        "--time-limit",
+        type=float,
+        default=3600.0,
+        metavar="S",
+        help="seconds for one claim, one unit of a figure or one fault in a process of its own (default: 3600)",
+    )
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _executor(given: argparse.Namespace) -> Iterator[tuple[Executor | None, int]]:
+    """The cluster asked for, or None for processes here; and how many work. Bad limits are refused before."""
+    refuse_limits(1 if given.jobs is None else given.jobs, given.time_limit)
+    if given.scheduler is None:
+        yield None, given.jobs
+        return
+    from .cluster import cluster
+
+    with cluster(given.scheduler) as (executor, threads):
+        if not threads:
+            print(f"pctheory: {given.scheduler} has no worker yet; waiting for one", file=sys.stderr, flush=True)
+        yield executor, given.jobs or max(threads, 1)
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -182,12 +228,13 @@ def _check(given: argparse.Namespace) -> int:
 
 def _checked(claims: Mapping[str, "Claim"], given: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Check the claims and print what came out; their ledger, and the exit status."""
-    from .figures.plan import COMPUTING, versions
+    from .checkout import versions
+    from .figures.sources import COMPUTING
     from .ledger import ledger_of
     from .report.records import records_of
 
     began, clock = time.time(), time.perf_counter()
-    verdicts = _verdicts(claims, given.jobs, given.time_limit)
+    verdicts = _verdicts(claims, given)
     seconds = time.perf_counter() - clock
     ledger = ledger_of(
         records_of(verdicts, given.root),
@@ -196,7 +243,18 @@ def _checked(claims: Mapping[str, "Claim"], given: argparse.Namespace) -> tuple[
         started=began,
         seconds=seconds,
     )
-    return ledger, _judgement(verdicts)
+    return _with_audit(ledger, given.root, getattr(given, "out", DEFAULT_OUT) / "audit"), _judgement(verdicts)
+
+
+def _with_audit(ledger: dict[str, Any], root: Path, out: Path) -> dict[str, Any]:
+    """The ledger, with what audits found as far as it still holds, if any did."""
+    from .audit.catalogue import catalogue
+    from .audit.run import Audit, audit_summary
+    from .ledger import signed
+
+    faults = catalogue().values()
+    known = Audit(root, out).known(faults)
+    return signed(ledger | {"audit": audit_summary(faults, known)}) if known else ledger
 
 
 def _chosen(claims: Mapping[str, "Claim"], keys: Sequence[str], paper: str | None) -> dict[str, "Claim"]:
@@ -206,9 +264,7 @@ def _chosen(claims: Mapping[str, "Claim"], keys: Sequence[str], paper: str | Non
         raise ValueError(f"--paper: no claims of {paper!r}; there are {', '.join(papers)}")
     for key in keys:
         if key not in claims:
-            near = difflib.get_close_matches(key, claims, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else "`pctheory list` shows them all"
-            raise ValueError(f"KEY: no claim {key!r}; {hint}")
+            raise no_such("KEY: no claim", key, claims, otherwise="`pctheory list` shows them all")
     wanted = [key for key in keys or claims if paper is None or claims[key].paper == paper]
     if not wanted:
         raise ValueError(f"KEY: none of the claims named is of {paper}")
@@ -220,18 +276,19 @@ def _chosen(claims: Mapping[str, "Claim"], keys: Sequence[str], paper: str | Non
     return dict(sorted(chosen.items()))
 
 
-def _verdicts(claims: Mapping[str, "Claim"], jobs: int, limit: float) -> list["Verdict"]:
-    """Check the claims with this many processes; a claim whose process dies or takes too long has failed."""
+def _verdicts(claims: Mapping[str, "Claim"], given: argparse.Namespace) -> list["Verdict"]:
+    """Check the claims; one whose process dies or takes too long has failed."""
     from .claims import Verdict, effective_statuses, verdict
+    from .terminal import Bar, ClaimProgress
 
-    if jobs < 1:
-        raise ValueError(f"jobs: expected a number of processes, 1 or more, got {jobs}")
-    if not limit > 0:
-        raise ValueError(f"time_limit: expected a positive number of seconds, got {limit}")
     found: dict[str, Verdict] = {}
-    waiting = deque(Job(claim, verdict, (claim, limit, pctheory.enable_x64)) for claim in claims.values())
-    with _ClaimProgress(len(claims)) as progress:
-        finished = finished_here(waiting, min(jobs, len(claims)), progress.started, ahead=1)
+    waiting = deque(Job(c, verdict, (c, given.time_limit, pctheory.enable_x64)) for c in claims.values())
+    with _executor(given) as (executor, count), Bar("checking claims", len(claims)) as bar:
+        progress = ClaimProgress(bar, len(claims))
+        if executor is None:
+            finished = finished_here(waiting, min(count, len(claims)), progress.started, ahead=1)
+        else:
+            finished = finished_by(executor, _with_code(waiting, given.root.resolve()), 2 * count, progress.started)
         with closing(finished) as stream:
             for job, made in stream:
                 if isinstance(made, Raised):
@@ -242,37 +299,13 @@ def _verdicts(claims: Mapping[str, "Claim"], jobs: int, limit: float) -> list["V
     return [dataclasses.replace(found[key], effective=effective[key]) for key in claims]
 
 
-class _ClaimProgress:
-    """Progress of checking claims, on stderr: a bar on a terminal, a line for each claim that starts elsewhere."""
+def _with_code(jobs: deque[Job["Claim"]], root: Path) -> deque[Job["Claim"]]:
+    """The same, for workers that need not have the checkout."""
+    from .figures.sources import carrying, figure_sources
 
-    def __init__(self, total: int) -> None:
-        self._total, self._count = total, 0
-
-    def __enter__(self) -> "_ClaimProgress":
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self._bar = Progress(console=console, transient=True) if console.is_terminal else None
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task("checking claims", total=self._total)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def started(self, job: Job["Claim"]) -> None:
-        """A claim was handed to a worker."""
-        self._count += 1
-        if self._bar is None:
-            print(f"[{self._count}/{self._total}] {job.what.key}", file=sys.stderr, flush=True)
-
-    def finished(self) -> None:
-        """A claim was judged."""
-        if self._bar is not None:
-            self._bar.advance(self._task)
+    modules = {job.what.run.__module__ for job in jobs}
+    codes = {module: figure_sources(module, root).code(root) for module in modules}
+    return carrying(jobs, lambda claim: codes[claim.run.__module__])
 
 
 def _judgement(verdicts: Sequence["Verdict"]) -> int:
@@ -281,7 +314,8 @@ def _judgement(verdicts: Sequence["Verdict"]) -> int:
     print(f"{'claim':{width}}  status    effective  evidence                  cases  worst error  twins     time")
     for v in verdicts:
         kinds = ", ".join(dict.fromkeys(e.kind for e in v.evidence)) or "none"
-        worst = "-" if v.worst is None else f"{v.worst:.1e}"
+        radius = "-" if v.radius is None else f"rad {v.radius:.1e}"
+        worst = radius if v.worst is None else f"{v.worst:.1e}"
         twins = f"{sum(t.rejected for t in v.false_twins)}/{len(v.false_twins)}"
         print(
             f"{v.claim.key:{width}}  {v.own:8}  {v.effective:9}  {kinds:24}  {v.cases:5}  {worst:>11}  "
@@ -296,7 +330,7 @@ def _judgement(verdicts: Sequence["Verdict"]) -> int:
     counts = ", ".join(
         f"{sum(v.own == s for v in verdicts)} {s}" for s in dict.fromkeys(sorted(v.own for v in verdicts))
     )
-    print(f"{len(verdicts)} claims: {counts}; twins = false twins rejected")
+    print(f"{len(verdicts)} claims: {counts}; rad = relative radius of enclosures, twins = false twins rejected")
     return 1 if failed else 0
 
 
@@ -332,19 +366,21 @@ def _derive(given: argparse.Namespace) -> int:
 
 def _figure(given: argparse.Namespace) -> int:
     from .figures import collect_figures, run_figures, selected
+    from .terminal import Bar, show_event
 
     figures = selected(collect_figures(given.root), given.keys)
-    with _FigureProgress() as progress:
+    with _executor(given) as (executor, jobs), Bar("figures") as bar:
         result = run_figures(
             figures,
             given.preset,
             given.out,
             data_dir=given.data_dir,
-            jobs=given.jobs,
+            jobs=jobs,
             recompute=given.recompute,
             time_limit=given.time_limit,
+            executor=executor,
             initializer=pctheory.enable_x64,
-            on_progress=progress.told,
+            on_progress=partial(show_event, bar),
         )
     _report_failures(result.failures, given.out / "failures.txt")
     for key, files in result.drawn.items():
@@ -364,62 +400,27 @@ def _report_failures(failures: Sequence["Failure"], log: Path) -> None:
         units.setdefault((failure.figure, failure.error), []).append(failure.unit or "drawing")
     for (figure, error), names in units.items():
         print(f"pctheory: {figure} ({'; '.join(names)}): {error}", file=sys.stderr)
-    log.write_text("\n".join(f"{f.figure} ({f.unit}) {f.parameters}\n{f.traceback}" for f in failures))
-    print(f"pctheory: tracebacks are in {log}", file=sys.stderr)
-
-
-class _FigureProgress:
-    """What a run of figures tells, on stderr: a bar on a terminal, a line an event elsewhere."""
-
-    def __enter__(self) -> "_FigureProgress":
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._console = Console(stderr=True)
-        self._bar = Progress(console=self._console, transient=True) if self._console.is_terminal else None
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task("figures", total=None)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def told(self, event: "Event") -> None:
-        """Show one event."""
-        from .figures import FigureDrawn, FigureFailed, UnitDamaged, UnitDone, UnitFailed, UnitStarted
-
-        if isinstance(event, FigureDrawn | FigureFailed):
-            line = f"{event.figure}: {'drawn' if isinstance(event, FigureDrawn) else 'FAILED'}"
-        else:
-            line = f"[{event.finished}/{event.total}] {event.figure} {event.unit}"
-            if isinstance(event, UnitDamaged):
-                line += f": cache entry {event.path.name} is damaged ({event.reason}); computing it again"
-            elif isinstance(event, UnitFailed):
-                line += ": FAILED"
-            elif isinstance(event, UnitDone):
-                line += f": {event.seconds:.1f} s"
-            else:
-                line += ": started" if isinstance(event, UnitStarted) else ": cached"
-            if self._bar is not None:
-                self._bar.update(self._task, completed=event.finished, total=event.total, description=event.figure)
-        if self._bar is None:
-            print(line, file=sys.stderr, flush=True)
-        elif "FAILED" in line or "damaged" in line:
-            self._console.print(line)
+    text = "\n".join(f"{f.figure} ({f.unit}) {f.parameters}\n{f.error}\n{f.traceback}" for f in failures)
+    try:
+        write_atomically(log, text.encode(errors="backslashreplace"))
+    except OSError as error:
+        print(f"pctheory: tracebacks are not kept: cannot write {log}: {error.strerror}", file=sys.stderr)
+    else:
+        print(f"pctheory: parameters and tracebacks are in {log}", file=sys.stderr)
 
 
 def _audit(given: argparse.Namespace) -> int:
     from .audit.catalogue import catalogue, chosen
-    from .audit.run import Audit, audit_summary
-    from .ledger import read_ledger, signed, write_ledger
+    from .audit.run import Audit
+    from .ledger import read_ledger, write_ledger
+    from .report.records import sound_claims
 
     faults = chosen(catalogue(), given.names, quick=given.quick)
     ledger = None if given.ledger is None else read_ledger(given.ledger)
-    seconds = {claim["key"]: claim["seconds"] for claim in ledger["claims"]} if ledger is not None else {}
+    claims = [] if ledger is None else ledger["claims"]
+    seconds, sound = {claim["key"]: claim["seconds"] for claim in claims}, sound_claims(claims, given.root)
     found = {}
-    audit = Audit(given.root, given.out, seconds, given.time_limit, control=not given.quick)
+    audit = Audit(given.root, given.out, seconds, sound, given.time_limit, control=not given.quick)
     started = partial(print, "started:", file=sys.stderr, flush=True)
     with closing(audit.outcomes(faults, given.jobs, started)) as stream:
         for caught in stream:
@@ -429,7 +430,9 @@ def _audit(given: argparse.Namespace) -> int:
             kept = ", found before" if caught.kept else ""
             print(f"{caught.name}: {verdict}, noticed by {by} ({caught.seconds:.1f} s{kept})", flush=True)
     if ledger is not None:
-        write_ledger(given.ledger, signed(ledger | {"audit": audit_summary(faults, found)}))
+        write_ledger(given.ledger, _with_audit(ledger, given.root, given.out))
+    if given.record:
+        audit.record(catalogue().values())
     equivalent = [fault for fault in faults if fault.equivalent]
     for fault in equivalent:
         print(f"{fault.name}: equivalent, {fault.equivalent}")
@@ -437,7 +440,11 @@ def _audit(given: argparse.Namespace) -> int:
     for caught in away:
         missing = " and ".join(kind for kind, by in (("claim", caught.claims), ("test", caught.tests)) if not by)
         print(f"pctheory: {caught.name}: no {missing} notices", file=sys.stderr)
-    print(f"{len(found)} faults planted, {len(found) - len(away)} caught; {len(equivalent)} equivalent changes")
+    minutes = sum(os.times()[2:4]) / 60
+    print(
+        f"{len(found)} faults planted, {len(found) - len(away)} caught; {len(equivalent)} equivalent changes; "
+        f"{minutes:.1f} minutes of processor time"
+    )
     return 1 if away else 0
 
 
@@ -453,7 +460,7 @@ def _report(given: argparse.Namespace) -> int:
 def _reproduce(given: argparse.Namespace) -> int:
     from .claims import collect_claims
     from .figures import collect_figures
-    from .figures.cache import writable_folder
+    from .files import writable_folder
     from .ledger import write_ledger
     from .report.site import build_site
 

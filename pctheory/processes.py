@@ -1,28 +1,37 @@
 """Work in processes of its own: fresh workers, results as they come, nothing lost when one of them dies or hangs.
 
 Defined here
-    Job, finished_here, outcomes   calls, made by the workers of this machine or by any executor
-    Raised, LOST                   what comes back where no result does
+    Job, finished_here, finished_by, outcomes   calls, made by the workers of this machine or by any executor
+    Raised, LOST, BROKEN           what comes back where no result does
+    Sealed                         what travels: a result that is believed only whole
+    refuse_limits                  what may be asked of workers
     workers, process_pool          executors of fresh processes
     one_thread                     settings without which JAX and LAPACK get in each other's way
     drop_compiled_code             before a process runs out of memory maps
 """
 
 import faulthandler
+import hashlib
 import multiprocessing
 import os
+import pickle
 import queue
+import secrets
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, MutableMapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TextIO, TypeVar
+
+from .compiled_code import exchange_compiled_code, share_compiled_code
 
 W = TypeVar("W")
 T = TypeVar("T")
@@ -30,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job(Generic[W]):
-    """A call that a worker makes, and what it is for. Function and arguments can be pickled."""
+    """A call that a worker makes, and what it is for. Function, arguments and result can be pickled."""
 
     what: W
     call: Callable[..., Any]
@@ -39,20 +48,56 @@ class Job(Generic[W]):
 
 @dataclass(frozen=True)
 class Raised:
-    """An error in one line, and its traceback where it was raised."""
+    """An error in one line, and its traceback where it was raised; the line tells two of them apart."""
 
     error: str
-    traceback: str
+    traceback: str = field(compare=False)
 
     @classmethod
     def by(cls, error: BaseException) -> "Raised":
         """The record of an exception."""
-        message = " ".join(str(error).split())
+        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
         line = f"{type(error).__name__}: {message}" if message else type(error).__name__
         return cls(line, "".join(traceback.format_exception(error)))
 
 
 LOST = Raised("the worker died: killed by the system (out of memory?), crashed, or past its time limit", "")
+BROKEN = Raised("the executor broke down or was shut down before this was done; run again", "")
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A result, or `Raised`, pickled where it was made, with the sha256 of that."""
+
+    content: bytes
+    digest: str
+
+    @classmethod
+    def of(cls, mark: str, call: Callable[..., Any], *arguments: Any) -> "Sealed":
+        """What a call comes to: a worker makes it. Ctrl-C passes through.
+
+        `mark` is another each time: Dask takes equal calls for one, and would give an old result again.
+        """
+        try:
+            content = pickle.dumps(call(*arguments))
+        except (Exception, SystemExit) as error:
+            content = pickle.dumps(Raised.by(error))
+        exchange_compiled_code()
+        return cls(content, hashlib.sha256(content).hexdigest())
+
+    def opened(self) -> Any:
+        """The result. Raises: ValueError if it was damaged on its way, and what unpickling raises."""
+        if hashlib.sha256(self.content).hexdigest() != self.digest:
+            raise ValueError("the result was damaged on its way: its sha256 does not fit; run again")
+        return pickle.loads(self.content)
+
+
+def refuse_limits(jobs: int, time_limit: float | None) -> None:
+    """Raises ValueError unless there are `jobs` processes to run, of a positive time limit or none."""
+    if jobs < 1:
+        raise ValueError(f"jobs: expected a number of processes, 1 or more, got {jobs}")
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit: expected a positive number of seconds, got {time_limit}")
 
 
 def finished_here(
@@ -62,7 +107,7 @@ def finished_here(
 
     A worker that dies takes with it what the others were doing: each of those jobs is tried once more, alone in a
     fresh process, where it can harm only itself; `LOST` is what comes of it if it dies again. `ahead`: how many
-    jobs are handed over for each worker. With one process it is this one.
+    jobs are handed over for each worker. With one process it is this one, and nothing protects it.
     """
     at_once = 1 if count == 1 else ahead * count
     while jobs:
@@ -74,9 +119,36 @@ def finished_here(
                 else:
                     yield job, outcome
         for job in lost:
-            with process_pool(1) as pool, closing(outcomes(deque([job]), pool, 1, started)) as done:
-                for _, outcome in done:
-                    yield job, LOST if outcome is None else outcome
+            yield job, _alone(job, started)
+
+
+def _alone(job: Job[W], started: Callable[[Job[W]], None]) -> Any:
+    """What a job comes to in a process of its own; `LOST` with what its threads were doing if that dies."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = Path(folder) / "traceback"
+        with process_pool(1, words) as pool, closing(outcomes(deque([job]), pool, 1, started)) as done:
+            _, outcome = next(done, (job, None))
+        return replace(LOST, traceback=words.read_text(errors="replace")) if outcome is None else outcome
+
+
+def finished_by(
+    executor: Executor, jobs: deque[Job[W]], at_once: int, started: Callable[[Job[W]], None]
+) -> Generator[tuple[Job[W], Any], None, None]:
+    """All jobs, taken from `jobs`, with their results or `Raised`, as an executor finishes them.
+
+    A job that a cluster gives up, for it has killed workers, is tried once more with no other beside it; `LOST` is
+    what comes of it if it is given up again. `BROKEN` is what comes of the rest if the executor breaks down.
+    """
+    lost: deque[Job[W]] = deque()
+    for waiting, handed_over in ((jobs, at_once), (lost, 1)):
+        with closing(outcomes(waiting, executor, handed_over, started)) as done:
+            for job, outcome in done:
+                if outcome is LOST and waiting is jobs:
+                    lost.append(job)
+                else:
+                    yield job, BROKEN if outcome is None else outcome
+        while waiting:
+            yield waiting.popleft(), BROKEN
 
 
 def outcomes(
@@ -85,7 +157,8 @@ def outcomes(
     """Takes jobs from `waiting` and gives them with their results as they finish, `at_once` handed over at a time.
 
     None: the executor broke down before the job was done, through this job or another. No more are handed over
-    then; the rest stays in `waiting`. Closing the iterator cancels what has not started.
+    then; the rest stays in `waiting`. `LOST`: the executor lives on, but not the worker. Closing the iterator
+    cancels what has not started.
     """
     running: dict[Future[Any], Job[W]] = {}
     finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
@@ -95,8 +168,10 @@ def outcomes(
             while waiting and not broken and len(running) < at_once:
                 started(waiting[0])
                 try:
-                    future = executor.submit(waiting[0].call, *waiting[0].arguments)
-                except BrokenExecutor:
+                    future = executor.submit(
+                        Sealed.of, secrets.token_hex(8), waiting[0].call, *waiting[0].arguments
+                    )
+                except (RuntimeError, OSError):  # broken down, shut down, out of reach
                     broken = True
                 else:
                     running[future] = waiting.popleft()
@@ -115,7 +190,12 @@ def _outcome(future: Future[Any]) -> Any:
     """What a finished future came to."""
     if future.cancelled() or isinstance(error := future.exception(), BrokenExecutor):
         return None
-    return future.result() if error is None else Raised.by(error)
+    if type(error).__name__ == "KilledWorker":  # of Dask, which need not be installed
+        return LOST
+    try:
+        return future.result().opened()
+    except Exception as failure:
+        return Raised.by(failure)
 
 
 @contextmanager
@@ -128,7 +208,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     if seconds is None or multiprocessing.parent_process() is None:
         yield
         return
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_last_words or sys.__stderr__ or sys.stderr)
     try:
         yield
     finally:
@@ -155,6 +235,7 @@ def workers(jobs: int) -> Iterator[Executor]:
     Left by an exception, Ctrl-C for one, it kills them at once.
     """
     if jobs == 1:
+        share_compiled_code()
         yield InProcess()
     else:
         with process_pool(jobs) as pool:
@@ -162,13 +243,19 @@ def workers(jobs: int) -> Iterator[Executor]:
 
 
 @contextmanager
-def process_pool(count: int) -> Iterator[Executor]:
-    """The same, always of fresh processes: spawned, never forked, for JAX does not survive a fork."""
+def process_pool(count: int, last_words: Path | None = None) -> Iterator[Executor]:
+    """The same, always of fresh processes: spawned, never forked, for JAX does not survive a fork.
+
+    last_words: the file into which a worker that crashes or passes its time limit writes its tracebacks.
+    """
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
-    with _environment(), ProcessPoolExecutor(count, spawn, initializer=_start_worker) as pool:
+    pool = partial(ProcessPoolExecutor, count, spawn, _start_worker, (last_words,))
+    with _environment(), _spared() as done, pool() as made:
         try:
-            yield pool
+            made.submit(int)  # starts all workers
+            done()
+            yield made
         except BaseException:
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
@@ -209,10 +296,35 @@ def _environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _start_worker() -> None:
+@contextmanager
+def _spared() -> Iterator[Callable[[], object]]:
+    """Processes started before the call of what it gives never see Ctrl-C or the end of the terminal.
+
+    They leave it to this process, which sees it after that call.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield lambda: None
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    restore = partial(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+_last_words: TextIO | None = None
+
+
+def _start_worker(last_words: Path | None) -> None:
     """Leave Ctrl-C to the parent, and end with it, however it ends."""
+    global _last_words
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if last_words is not None:
+        _last_words = last_words.open("w")
+        faulthandler.enable(_last_words)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    share_compiled_code()
 
 
 def _end_with_parent() -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import jaxtyping
 import numpy as np
+import optax
 import pytest
 
 import pctheory
+from pctheory.saddles import Derivatives
 
 
 @pytest.fixture(autouse=True)
@@ -232,9 +234,101 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         "a network of depth 1 has no hidden layers; add one",
     ),
-    "a dense Hessian that does not fit": (
+}
+WIDE = 1_000_000
+OF_LOSS = Derivatives(pctheory.loss, pctheory.weight_gradient, pctheory.weight_hessian_dense)
+
+
+def wide_hidden() -> pctheory.LinearPCN:
+    return pctheory.LinearPCN([np.ones((WIDE, 2)), np.ones((1, WIDE))])
+
+
+def wide_output() -> pctheory.LinearPCN:
+    return pctheory.LinearPCN([np.ones((2, 2)), np.ones((WIDE, 2))])
+
+
+def learnt(**options: object) -> object:
+    rule = pctheory.backpropagation_rule
+    return pctheory.weight_descent_snapshots(rule, wide_hidden(), (X[None], Y[None]), optax.sgd(0.1), **options)
+
+
+# What would not fit into any machine's memory is refused before it is tried.
+MEMORY: dict[str, tuple[Callable[[], object], str]] = {
+    "weights": (
+        lambda: pctheory.standard((WIDE, WIDE), seed=0),
+        "weights: 1000000000000 numbers need 7450.6 GiB",
+    ),
+    "rescaling": (lambda: pctheory.rescaling(wide_output()), "output_maps: 1000000 x 1000004 numbers need"),
+    "equilibrium": (
+        lambda: pctheory.equilibrium(wide_output(), X, np.ones((4, WIDE))),
+        "output_maps: 1000000 x 1000004 numbers need",
+    ),
+    "gradient at equilibrium": (
+        lambda: pctheory.equilibrated_gradient(wide_output(), X, np.ones((4, WIDE))),
+        "output_maps: 1000000 x 1000004 numbers need",
+    ),
+    "equilibrium with decay": (
+        lambda: pctheory.equilibrium_with_decay(wide_hidden(), X, Y, 0.1),
+        "equilibrium_with_decay: 1000000000000 numbers need",
+    ),
+    "blocks": (
+        lambda: pctheory.activity_hessian_blocks(wide_hidden()),
+        "activity_hessian_blocks: 1000000000000 numbers need",
+    ),
+    "Fisher metric": (
+        lambda: pctheory.fisher_metric(wide_output(), X),
+        "fisher_metric: 1 x 1000000 x 1000000 numbers need",
+    ),
+    "part of the Fisher metric": (
+        lambda: pctheory.fisher_metric(wide_hidden(), X).target_part(),
+        "FisherMetric.target_part: 1 x 1000000 x 1000000 numbers need",
+    ),
+    "Hessian at the origin": (
+        lambda: pctheory.equilibrated_hessian_at_origin(pctheory.origin(wide_hidden()), X, Y).kernel,
+        "StructuredHessian.kernel: 1000000 x 1000000 numbers need",
+    ),
+    "random directions": (
+        lambda: pctheory.random_directions(wide_hidden(), WIDE, seed=0),
+        "count of directions: 1000000 x 3000000 numbers need",
+    ),
+    "plane": (
+        lambda: pctheory.landscape_values(
+            pctheory.loss, wide_hidden(), X, Y, directions=np.ones((1, 3 * WIDE)), axes=[np.arange(1.0 * WIDE)]
+        ),
+        "a row of the grid, with weights: 1000000 x 3000000 numbers need",
+    ),
+    "starts of a search": (
+        lambda: pctheory.critical_point_search(net(), X, Y, OF_LOSS, starts=10**12, seed=0),
+        "critical_point_search: starts x weights: 1000000000000 x 9 numbers need",
+    ),
+    "Hessians of a search": (
+        lambda: pctheory.critical_point_search(wide_hidden(), X, Y, OF_LOSS, starts=2, seed=0),
+        "critical_point_search: Hessians: 2 x 3000000 x 3000000 numbers need",
+    ),
+    "exact derivatives": (
+        lambda: pctheory.exact_derivatives([np.ones((20_000, 1), int), np.ones((1, 20_000), int)], [[1]], [[1]]),
+        "exact_derivatives: 16 x 40000 x 40000 numbers need",
+    ),
+    "chain of a law": (
+        lambda: pctheory.activity_hessian_law(pctheory.RandomChain((2,) * WIDE, (1.0,) * (WIDE - 1))),
+        "activity_hessian_law: 999999 x 999998 numbers need",
+    ),
+    "snapshots": (
+        lambda: learnt(at=range(WIDE), steps=WIDE),
+        "weight_descent_snapshots: networks x weights: 1000000 x 3000000 numbers need",
+    ),
+    "records": (
+        lambda: pctheory.inference_descent(net(), X, Y, rate=0.1, steps=10**13),
+        "records: steps x numbers in one: 10000000000000 x 1 numbers need",
+    ),
+    "records of learning": (
+        lambda: pctheory.weight_descent(
+            pctheory.loss, net(), (X[None], Y[None]), optax.sgd(0.1), record=pctheory.loss, steps=10**13
+        ),
+        "records: steps x numbers in one: 10000000000000 x 1 numbers need",
+    ),
+    "a dense Hessian": (
         lambda: pctheory.activity_hessian_dense(pctheory.mupc((1, *(4,) * 1_000_000, 1), seed=0)),
-        MemoryError,
         "activity_hessian_dense: 4000000 x 4000000 numbers need 119209.3 GiB",
     ),
 }
@@ -247,6 +341,15 @@ def test_message(call: Callable[[], object], error: type[Exception], text: str):
     message = str(raised.value)
     assert message.startswith(text) or text in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("call", "text"), MEMORY.values(), ids=MEMORY.keys())
+def test_what_does_not_fit_is_refused_beforehand(call: Callable[[], object], text: str):
+    with pytest.raises(MemoryError) as raised:
+        call()
+    assert str(raised.value).startswith(text)
+    assert "more than this machine's" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_single_precision_jax(run_python):

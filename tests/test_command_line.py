@@ -1,4 +1,4 @@
-"""The command line as its users meet it: in a process of its own."""
+"""The command line as its users meet it: in a process of its own, but for what it refuses, here."""
 
 import json
 import subprocess
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pctheory.__main__ import main
 from pctheory.claims import claim_index
+from pctheory.compiled_code import STORE
 from pctheory.figures import figure_index
 
 ROOT = Path(__file__).parents[1]
@@ -126,13 +128,23 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize(("arguments", "text"), BAD_INPUT.values(), ids=BAD_INPUT.keys())
-def test_bad_input_is_one_line(arguments: list[str], text: str):
-    result = run(*arguments)
+def test_bad_input_is_one_line(
+    arguments: list[str], text: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(STORE, "")  # the command line would set it, for all tests after this one
+    monkeypatch.chdir(ROOT)
+    assert main(arguments) == 2
+    written = capfd.readouterr()
+    assert text in written.err
+    assert written.err.startswith("pctheory: ")
+    assert len(written.err.splitlines()) == 1
+    assert not written.out
+
+
+def test_a_process_of_bad_input_ends_with_2():
+    result = run("figure", "nothing")
     assert result.returncode == 2
-    assert text in result.stderr
-    assert result.stderr.startswith("pctheory: ")
     assert len(result.stderr.splitlines()) == 1
-    assert not result.stdout
 
 
 def test_missing_data_files_are_named(tmp_path: Path):

@@ -1,14 +1,29 @@
 """Work in processes of its own: nothing is lost when a worker dies or hangs."""
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pctheory.processes import LOST, Job, Raised, finished_here, one_thread, time_limit
+from pctheory.processes import (
+    BROKEN,
+    LOST,
+    InProcess,
+    Job,
+    Raised,
+    Sealed,
+    finished_by,
+    finished_here,
+    one_thread,
+    refuse_limits,
+    time_limit,
+)
 
 
 def square(number: int) -> int:
@@ -63,6 +78,80 @@ def test_a_call_past_its_time_limit_is_lost_alone(capfd: pytest.CaptureFixture[s
     jobs = [Job(0, hangs, (0,)), *(Job(n, square, (n,)) for n in range(1, 5))]
     assert came_of(jobs, 2) == {0: LOST} | {n: n**2 for n in range(1, 5)}
     assert "in hangs" in capfd.readouterr().err, "where it hung"
+
+
+class KilledWorker(Exception):  # noqa: N818 (as Dask calls it)
+    pass
+
+
+class Faulty(Executor):
+    """Gives up some calls at their first submission, or always; breaks down at the call for `breaks`."""
+
+    def __init__(self, gives_up: tuple[int, ...] = (), always: tuple[int, ...] = (), breaks: int | None = None):
+        self.gives_up, self.always, self.breaks = [*gives_up], always, breaks
+        self.seen: list[int] = []
+
+    def submit(self, fn, /, mark, call, number):
+        if number == self.breaks:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        self.seen.append(number)
+        future: Future = Future()
+        if number in self.gives_up or number in self.always:
+            self.gives_up = [one for one in self.gives_up if one != number]
+            future.set_exception(KilledWorker("task", "worker"))
+        else:
+            future.set_result(fn(mark, call, number))
+        return future
+
+
+def by(executor: Executor, numbers: range) -> dict[int, object]:
+    jobs = deque(Job(n, square, (n,)) for n in numbers)
+    return {job.what: outcome for job, outcome in finished_by(executor, jobs, 3, lambda job: None)}
+
+
+def test_what_a_cluster_gives_up_is_tried_once_more_and_last():
+    executor = Faulty(gives_up=(0, 2), always=(3,))
+    assert by(executor, range(5)) == {0: 0, 1: 1, 2: 4, 3: LOST, 4: 16}
+    assert executor.seen == [0, 1, 2, 3, 4, 0, 2, 3]
+
+
+def test_what_is_left_when_an_executor_breaks_down():
+    assert by(Faulty(gives_up=(0,), breaks=2), range(4)) == {0: 0, 1: 1, 2: BROKEN, 3: BROKEN}
+
+
+def test_equal_calls_are_marked_apart():
+    """Dask gives the old result of an equal call."""
+    marks = []
+
+    class Marked(InProcess):
+        def submit(self, fn, /, mark, *arguments):
+            marks.append(mark)
+            return super().submit(fn, mark, *arguments)
+
+    assert by(Marked(), range(3)) == by(Marked(), range(3))
+    assert len(set(marks)) == 6
+
+
+def test_damaged_result_is_refused():
+    sealed = Sealed.of("", square, 3)
+    assert sealed.opened() == 9
+    with pytest.raises(ValueError, match="the result was damaged on its way: its sha256 does not fit; run again"):
+        replace(sealed, content=sealed.content[:-1]).opened()
+
+
+def test_result_that_cannot_be_pickled_is_an_error_of_its_call():
+    opened = Sealed.of("", threading.Lock).opened()
+    assert opened.error.startswith("TypeError: cannot pickle")
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+def test_bad_limits_are_refused(limit: float):
+    refuse_limits(1, None)
+    refuse_limits(3, 0.5)
+    with pytest.raises(ValueError, match="time_limit: expected a positive number of seconds, got"):
+        refuse_limits(1, limit)
+    with pytest.raises(ValueError, match="jobs: expected a number of processes, 1 or more, got 0"):
+        refuse_limits(0, None)
 
 
 def test_no_time_limit_ends_a_process_that_is_no_worker():

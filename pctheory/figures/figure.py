@@ -25,8 +25,8 @@ from typing import Any, Generic, TypeVar
 import matplotlib.figure
 import numpy.typing as npt
 
+from ..checkout import PACKAGE
 from .index import figure_files
-from .sources import PACKAGE
 
 PRESETS = ("quick", "default", "paper")
 
@@ -127,8 +127,8 @@ def collect_figures(root: Path) -> dict[str, Figure[Any]]:
     Raises: ValueError if there is no folder `figures`, a file fails to import or defines no figure, or two
     figures have the same key or file name.
     """
+    files = figure_files(root)  # before the root is resolved: a link to itself is no folder
     root = root.resolve()
-    files = figure_files(root)
     if (root / PACKAGE.name).is_dir() and root / PACKAGE.name != PACKAGE:
         raise ValueError(
             f"{root} has its own {PACKAGE.name}, but {PACKAGE} is installed: run `pip install -e {root}`"

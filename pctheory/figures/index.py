@@ -8,6 +8,8 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import content_of, is_folder
+
 
 @dataclass(frozen=True)
 class FigureEntry:
@@ -25,7 +27,7 @@ def figure_files(root: Path) -> list[Path]:
     Raises: ValueError if `root` has no folder `figures`.
     """
     folder = root / "figures"
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ValueError(f"no figures/ folder in {root}; run inside a checkout of pctheory or pass --root")
     return sorted(file for file in folder.glob("*.py") if not file.name.startswith("_"))
 
@@ -42,8 +44,8 @@ def figure_index(root: Path) -> tuple[FigureEntry, ...]:
 def _entry(file: Path) -> FigureEntry:
     name = f"figures/{file.name}"
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), name)
-    except (SyntaxError, UnicodeDecodeError) as error:
+        tree = ast.parse(content_of(file).decode("utf-8"), name)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{name}: not a Python file: {error}") from error
     call = next((call for node in tree.body if (call := _figure_call(node))), None)
     if call is None:

@@ -7,34 +7,21 @@ anywhere: no path, date or name of a machine goes in.
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import math
-import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkout import versions
 from .figure import Figure
-from .sources import Sources, figure_sources
+from .sources import COMPUTING, Sources, figure_sources
 
 # A change in how units are computed and stored that no other part of the key would tell.
 FORMAT = 1
-# What the numbers depend on, and what the picture does besides.
-COMPUTING = (
-    "numpy",
-    "scipy",
-    "jax",
-    "jaxlib",
-    "sympy",
-    "scikit-learn",
-    "mnist1d",
-    "diffrax",
-    "optax",
-    "equinox",
-)
+# What the picture depends on besides.
 DRAWING = ("matplotlib",)
 
 
@@ -125,20 +112,6 @@ def unit_key(figure: Figure[Any], parameters: Any, sources: Sources) -> str:
 def _sha256(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def versions(*distributions: str) -> dict[str, str | None]:
-    """The version of Python and of each distribution; None for one that is not installed."""
-    return {"python": ".".join(platform.python_version_tuple()[:2])} | {
-        name: _version(name) for name in distributions
-    }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def plain(value: Any, where: str = "parameters") -> Any:

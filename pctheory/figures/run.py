@@ -1,7 +1,7 @@
 """Running figures: compute the units that are not in the cache, draw each figure as soon as its units are there.
 
 One failure stops nothing else. What is done is kept: after Ctrl-C, a full disk or `kill -9`, the next run computes
-only what was in progress.
+only what was in progress. Workers compute and answer with the arrays; this process stores them and draws.
 """
 
 import pickle
@@ -15,8 +15,9 @@ from typing import Any
 
 import matplotlib
 
-from ..processes import LOST, Job, Raised, finished_here, outcomes
-from .cache import DamagedEntryError, UnitCache, writable_folder
+from ..files import writable_folder
+from ..processes import Job, Raised, finished_by, finished_here, refuse_limits
+from .cache import DamagedEntryError, UnitCache
 from .figure import Figure
 from .output import save_figure
 from .plan import FigurePlan, Unit, figure_plan, plain, root_of
@@ -32,7 +33,8 @@ from .progress import (
     UnitFailed,
     UnitStarted,
 )
-from .work import Order, Stored, compute_unit
+from .sources import carrying
+from .work import Computed, Order, compute_unit
 
 
 @dataclass(frozen=True)
@@ -74,34 +76,35 @@ def run_figures(
     recompute: compute every unit, and put it in the place of its entry.
     time_limit: seconds that a unit may take in a worker process; past it the worker ends itself, with the traceback
     of every thread on its stderr, and the unit counts as lost with it.
-    executor: any; its workers must have pctheory, and find the checkout, `out` and `data_dir` at the same paths.
+    executor: any, on this machine or others. Its workers need this version of pctheory, and `data_dir` at the same
+    path; not the checkout nor `out`: code goes with each unit, and the arrays come back with its result.
     initializer: called before each unit where it is computed; importable, and harmless when called again.
     on_progress: called in this thread with each event.
 
     Switches matplotlib to its Agg backend for this process. What raises in a unit or a drawing is recorded; Ctrl-C
     kills the workers and passes on as KeyboardInterrupt.
 
-    Raises: ValueError if `out` cannot be written, `preset` is unknown to a figure, or `jobs` is not positive.
+    Raises: ValueError if `out` cannot be written, `preset` is unknown to a figure, or `jobs` or `time_limit` is not
+    positive.
     """
     chosen = {figure.key: figure for figure in figures}
     if not chosen:
         raise ValueError("figures: got none; give at least one")
-    if jobs < 1:
-        raise ValueError(f"jobs: expected a number of processes, 1 or more, got {jobs}")
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit: expected a positive number of seconds, got {time_limit}")
+    refuse_limits(jobs, time_limit)
     for figure in chosen.values():
         figure.parameters(preset)
-    folder = writable_folder(out.resolve())
+    folder = writable_folder(out.absolute())
     run = _Run(out, UnitCache(writable_folder(folder / ".cache")), on_progress)
     matplotlib.use("agg")
     run.plan(chosen.values(), preset)
-    sent = _Sent(data_dir.resolve() if data_dir else None, initializer, time_limit)
+    sent = _Sent(data_dir.absolute() if data_dir else None, initializer, time_limit)
     waiting = run.jobs(run.missing(recompute), sent)
     if executor is None:
         run.record(finished_here(waiting, jobs, run.started))
     else:
-        run.give_up([*run.record(outcomes(waiting, executor, 2 * jobs, run.started)), *waiting])
+        codes = {key: plan.sources.code(root_of(plan.figure)) for key, plan in run.plans.items()}
+        waiting = carrying(waiting, lambda unit: codes[unit.figure.key])
+        run.record(finished_by(executor, waiting, 2 * jobs, run.started))
     return run.result()
 
 
@@ -165,39 +168,31 @@ class _Run:
             except Exception as error:  # pickle raises what it likes
                 self._unit_failed(unit, Raised.by(error))
             else:
-                order = Order(
-                    str(root_of(unit.figure)),
-                    unit.figure.module,
-                    parameters,
-                    sent.data_dir,
-                    sent.initializer,
-                    self.cache,
-                    unit.entry,
-                    unit.sources,
-                    sent.limit,
-                )
+                order = Order(unit.figure.module, parameters, sent.data_dir, sent.initializer, sent.limit)
                 jobs.append(Job(unit, compute_unit, (order,)))
         return jobs
 
-    def record(self, finished: Generator[tuple[Job[Unit], Any], None, None]) -> list[Job[Unit]]:
-        """What came of the units, drawing each figure once it has all of its; returns those without an outcome."""
-        lost = []
+    def record(self, finished: Generator[tuple[Job[Unit], Any], None, None]) -> None:
+        """What came of the units: stored, and each figure drawn once it has all of its."""
         with closing(finished) as stream:
             for job, outcome in stream:
-                if outcome is None:
-                    lost.append(job)
-                elif isinstance(outcome, Stored):
-                    self.computed += 1
-                    self.report(UnitDone(*self._counted(job.what), outcome.seconds))
-                    self._draw_when_complete(job.what.figure)
+                if isinstance(outcome, Computed):
+                    self._store(job.what, outcome)
                 else:
                     self._unit_failed(job.what, outcome)
-        return lost
 
-    def give_up(self, lost: Iterable[Job[Unit]]) -> None:
-        """Record these as failed."""
-        for job in lost:
-            self._unit_failed(job.what, LOST)
+    def _store(self, unit: Unit, computed: Computed) -> None:
+        """Put the arrays into the cache, unless the name of the entry no longer says what they came from."""
+        try:
+            if changed := unit.sources.changed():
+                raise RuntimeError(f"{', '.join(changed)} changed while the unit was computed; run again")
+            self.cache.write(unit.entry, computed.payload)
+        except (OSError, RuntimeError) as error:
+            self._unit_failed(unit, Raised.by(error))
+        else:
+            self.computed += 1
+            self.report(UnitDone(*self._counted(unit), computed.seconds))
+            self._draw_when_complete(unit.figure)
 
     def started(self, job: Job[Unit]) -> None:
         """A unit was handed over."""
@@ -230,8 +225,7 @@ class _Run:
 
     def _draw_when_complete(self, figure: Figure[Any]) -> None:
         """Draw a figure once all its units are in the cache: what is drawn is what is stored."""
-        failed = {failure.figure for failure in self.failures}
-        if self.unfinished[figure.key] or figure.key in failed:
+        if self.unfinished[figure.key] or figure.key in {failure.figure for failure in self.failures}:
             return
         plan = self.plans[figure.key]
         try:

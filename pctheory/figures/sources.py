@@ -11,13 +11,33 @@ does not count either: it runs, stores and draws, and computes no number.
 
 import ast
 import functools
-import hashlib
-from collections.abc import Iterator
+import pickle
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-PACKAGE = Path(__file__).resolve().parents[1]
+from ..checkout import PACKAGE, Code, called, digest_of
+from ..processes import ONE_THREAD, Job
+
+W = TypeVar("W")
 MACHINERY = f"{PACKAGE.name}.figures"
+# What computes a unit and a claim besides the modules behind them.
+WORKING = ("checkout", "processes", "claims", "figures.cache", "figures.figure", "figures.work")
+# The distributions that numbers depend on.
+COMPUTING = (
+    "numpy",
+    "scipy",
+    "jax",
+    "jaxlib",
+    "sympy",
+    "scikit-learn",
+    "mnist1d",
+    "diffrax",
+    "optax",
+    "equinox",
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +49,12 @@ class Sources:
 
     def changed(self) -> list[str]:
         """Names of the modules whose file is no longer what it was."""
-        return [name for name, file in self.files.items() if _digest(file) != self.digests[name]]
+        return [name for name, file in self.files.items() if digest_of(file) != self.digests[name]]
+
+    def code(self, root: Path) -> Code:
+        """The modules of the checkout `root` among these, to be sent to a worker that has none."""
+        working = {f"{PACKAGE.name}.{name}": PACKAGE / f"{name.replace('.', '/')}.py" for name in WORKING}
+        return Code.of(self.files | working, root, rests_on=COMPUTING, environment=ONE_THREAD)
 
 
 def figure_sources(module: str, root: Path, package: Path = PACKAGE) -> Sources:
@@ -46,13 +71,12 @@ def figure_sources(module: str, root: Path, package: Path = PACKAGE) -> Sources:
                 files[name] = file
                 waiting += _dotted_names(file.read_text("utf-8"), name, file.name == "__init__.py")
     ordered = dict(sorted(files.items()))
-    return Sources(ordered, {name: _digest(file) for name, file in ordered.items()})
+    return Sources(ordered, {name: digest_of(file) for name, file in ordered.items()})
 
 
-def _digest(file: Path) -> str:
-    """The sha256 of the text, whatever its line ends; of nothing if the file is gone."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return hashlib.sha256(text.encode()).hexdigest()
+def carrying(jobs: Iterable[Job[W]], code: Callable[[W], Code]) -> deque[Job[W]]:
+    """The same jobs for workers that need not have the checkout: each carries its code."""
+    return deque(Job(job.what, called, (code(job.what), pickle.dumps((job.call, job.arguments)))) for job in jobs)
 
 
 @dataclass(frozen=True)
