@@ -14,6 +14,7 @@ differences are exact for any step; in fractions they are the derivatives.
 Reference: F. Innocenti, E. M. Achour, C. L. Buckley, NeurIPS 2025, arXiv 2505.13124.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import pctheory
+from paper_checks._conditioning import Ensemble
 from pctheory import induction
 from pctheory.claims import Check, claim, judged, largest, scaled_error
 from pctheory.matrix_algebra import identity
@@ -366,6 +368,9 @@ def _with_negative_output_precision(given: Case) -> Case:
     return replace(given, precisions=np.append(given.precisions[:-1], -given.precisions[-1]))
 
 
+SKIPS = Ensemble(8, 24, 2, variance=4.0, skips=True)  # LAPACK's smallest eigenvalue is negative from H = 30 on
+
+
 @claim(
     key="mupc-2025/inference-strictly-convex",
     statement=r"""$H_z = A^T \Pi A$ with $A$ block bidiagonal and ones on its diagonal, so $H_z$ is positive
@@ -402,6 +407,15 @@ def inference_strictly_convex(check: Check) -> None:
         _lost_pivots,
         twins={
             "with a negative precision": lambda given: _lost_pivots(_with_negative_output_precision(given)),
+        },
+    )
+    check.enclosure(
+        "the smallest eigenvalue of SP with skips, N = 8, H = 24, 48 and 72, where condition numbers reach 1e41",
+        [replace(SKIPS, hidden=hidden).net(0) for hidden in (24, 48, 72)],
+        lambda net: pctheory.enclosed_activity_hessian_extremes(net)[0],
+        within=(0.0, math.inf),
+        twins={
+            "not below the least precision": lambda net: pctheory.enclosed_activity_hessian_extremes(net)[0] - 1,
         },
     )
     check.property(

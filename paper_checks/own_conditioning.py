@@ -1,10 +1,11 @@
 r"""What skips do to the conditioning of inference, with how many outputs. Derived for this project.
 
 Claims
-    own/conditioning-with-skips   exponential in depth for SP with few outputs, quadratic for muPC
+    own/conditioning-with-skips       exponential in depth for SP with few outputs, quadratic for muPC
+    own/conditioning-beyond-doubles   the same where floats have no digits left, in balls
 
 Notation: H hidden layers of width N, L = H + 1, d_y outputs; "variance" is that of the weights times their fan-in.
-Independent routes: LAPACK's banded solver and ARPACK on H_z as applied here.
+Independent routes: LAPACK's banded solver and ARPACK on H_z as applied here; beyond 1e16 balls.
 
 The largest eigenvalue of muPC, for N to infinity: at the top of the spectrum of the chain without weights,
 neighbours have opposite signs, and a wave of number pi + q has the eigenvalue 4 - q^2. There the weights X_l, of
@@ -16,11 +17,13 @@ it is at m = (s/4)^(2/3), where it is 3 m = 3 (2/L)^(2/3). Corrections are of th
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from paper_checks._conditioning import Ensemble, Values, fitted, outside
+import pctheory
+from paper_checks._conditioning import Ensemble, Values, banded_extremes, fitted, outside
 from pctheory.claims import Check, claim, judged, largest
 from pctheory.conditioning import LawFit, exponential_fit, log_log_fit
 
@@ -158,4 +161,82 @@ def conditioning_with_skips(check: Check) -> None:
         twins=judged(_edge_error, EDGES),
         bound=0.06,  # 1/L beside 3 (2/L)^(2/3) is 0.2 L^(-1/3), up to 0.065; the finite width takes off some of it
         seed=0,
+    )
+
+
+NARROW = Ensemble(8, 32, 2, skips=True)
+STEPS = [(32, 64), (64, 96), (96, 128)]
+
+
+@cache
+def _enclosed(hidden: int) -> tuple[Any, Any]:
+    return pctheory.enclosed_activity_hessian_extremes(replace(NARROW, hidden=hidden).net(0))
+
+
+def _growth(step: tuple[int, int]) -> Any:
+    """The logarithm of the factor a layer, from one depth to the next."""
+    (low, high), (deep_low, deep_high) = (_enclosed(hidden) for hidden in step)
+    return ((deep_high / deep_low) / (high / low)).log() / (step[1] - step[0])
+
+
+def _cubic_growth(step: tuple[int, int]) -> Any:
+    """The same for H^3."""
+    low, _ = _enclosed(step[0])
+    return 0 * low + 3 * np.log(step[1] / step[0]) / (step[1] - step[0])
+
+
+@cache
+def _found(hidden: int) -> pctheory.conditioning.ActivityHessianExtremes:
+    return pctheory.activity_hessian_extremes(replace(NARROW, hidden=hidden).net(0))
+
+
+def _relative_error(hidden: int, *, library: bool = True) -> Any:
+    """Of the library's smallest eigenvalue, or of LAPACK's, relative to that."""
+    smallest = _found(hidden).smallest if library else banded_extremes(replace(NARROW, hidden=hidden).maps(0))[0]
+    return 1 - _enclosed(hidden)[0] / smallest
+
+
+def _share_of_stated_error(hidden: int, *, library: bool = True) -> Any:
+    return _relative_error(hidden, library=library) / _found(hidden).errors[0]
+
+
+@claim(
+    key="own/conditioning-beyond-doubles",
+    statement=r"""A network of SP with skips, $N = 8$, $d_y = 2$: cond($H_z$) is 5.4e9 at H = 32, 2.3e14 at 64,
+        8.0e19 at 96 and 3.1e24 at 128. It grows by a factor of 1.38 to 1.5 a layer all the way, where an
+        eigensolver in double precision has long lost the smallest eigenvalue and its sign; the library's keeps its
+        first digit, and the error that it states.""",
+    hypotheses=("Gaussian weights of variance 1 / N, unit precision, seed 0",),
+    attribution="own",
+    source="measured here",
+    uses=("mupc-2025/activity-hessian",),
+)
+def conditioning_beyond_doubles(check: Check) -> None:
+    check.enclosure(
+        "cond over the value stated",
+        [(32, 5.4e9), (64, 2.3e14), (96, 8.0e19), (128, 3.1e24)],
+        lambda stated: _enclosed(stated[0])[1] / _enclosed(stated[0])[0] / stated[1],
+        within=(0.98, 1.02),
+        twins={"a layer less": lambda stated: _enclosed(stated[0])[1] / _enclosed(stated[0])[0] / stated[1] / 1.4},
+    )
+    check.enclosure(
+        "log of the factor a layer",
+        STEPS,
+        _growth,
+        within=(float(np.log(1.38)), float(np.log(1.5))),
+        twins={"as H^3": _cubic_growth},
+    )
+    check.enclosure(
+        "the relative error of the library's smallest eigenvalue",
+        [32, 64, 96, 128],
+        _relative_error,
+        within=(-0.1, 0.1),
+        twins={"of LAPACK's": partial(_relative_error, library=False)},
+    )
+    check.enclosure(
+        "the same beside the error that the library states",
+        [32, 64, 96, 128],
+        _share_of_stated_error,
+        within=(-1.0, 1.0),
+        twins={"of LAPACK's": partial(_share_of_stated_error, library=False)},
     )

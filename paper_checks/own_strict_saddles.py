@@ -17,6 +17,7 @@ Independent route: points written down in fractions (`tests.critical_points`), g
 system, the first three Taylor coefficients of F* along lines of weights.
 """
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
@@ -156,6 +157,7 @@ def _without_a_way_down(given: Case, *, equilibrated: bool = True) -> int:
 
 ENERGY = saddles.Derivatives(pctheory.equilibrated_energy, pctheory.weight_gradient, pctheory.weight_hessian_dense)
 SEARCHED = ((3, 2, 3, 2), (2, 2, 1, 2, 2))
+UNROUNDED = np.vectorize(Fraction, otypes=[object])
 NEGATIVE = 1e-8  # of the largest eigenvalue: well above its rounding
 
 
@@ -195,6 +197,17 @@ def _lowest(
     values = np.linalg.eigvalsh(hessians)
     sizes = np.abs(values).max(axis=1)
     return list(zip(np.linalg.norm(gradients, axis=1) / sizes, values[:, 0] / sizes, strict=True))
+
+
+def _enclosed_lowest(point: tuple[np.ndarray, np.ndarray, np.ndarray], *, equilibrated: bool = True) -> Any:
+    """The same in balls, from the Hessian in fractions."""
+    weights, x, y = point
+    widths = next(w for w in FAMILIES if (w[0], w[-1]) == (x.shape[1], y.shape[1]))
+    net = pctheory.net_at(pctheory.standard(widths, seed=0), weights)
+    maps, x, y = [UNROUNDED(w) for w in net.weights], UNROUNDED(x), UNROUNDED(y)
+    found = saddles.exact_derivatives(maps, x, y, equilibrated=equilibrated)
+    low, high = pctheory.enclosed_extremes(found.hessian)
+    return low / high
 
 
 def _is_critical(given: Case) -> bool:
@@ -260,6 +273,13 @@ def saddles_strict_with_signal(check: Check) -> None:
         _not_strict,
         twins={},
         seed=810,
+    )
+    check.enclosure(
+        "the smallest eigenvalue at some of them, over the largest",
+        [point for i, widths in enumerate(FAMILIES) for point in zip(*_family(widths, 3, 810 + i), strict=True)],
+        _enclosed_lowest,
+        within=(-math.inf, -NEGATIVE),
+        twins={"of the loss": partial(_enclosed_lowest, equilibrated=False)},
     )
     check.property(
         "the theorem at points found by search",

@@ -25,6 +25,7 @@ import numpy as np
 import sympy
 
 import pctheory
+from paper_checks._balls import in_balls, ratio_in_balls
 from pctheory import induction
 from pctheory.claims import Check, claim, judged, largest, scaled_error
 from tests import oracles
@@ -83,6 +84,14 @@ FALSE_ENERGIES: dict[str, Formula] = {
 }
 
 
+# Eliminating the activities in balls costs some 4 bits a layer.
+STEEP = [case("", (3,) * (depth + 1), seed=1, scale=3.0, batch=2, precisions=True) for depth in (25, 49)]
+
+
+def _energy_ratio(given: Case, *, formula: Formula = _rescaled_loss) -> Any:
+    return ratio_in_balls(formula, _least_energy, given, bits=1024)
+
+
 @claim(
     key="saddles-2024/equilibrated-energy",
     statement=r"""Minimised over the hidden activities, the energy is the rescaled loss:
@@ -114,6 +123,13 @@ def equilibrated_energy(check: Check) -> None:
         twins=judged(_energy_error, {"transposes swapped": _with_transposes_swapped}),
         seed=0,
     )
+    check.enclosure(
+        "over the least energy, in balls: depth 25 and 49, cond(S) 1e11 and 1e28",
+        STEEP,
+        _energy_ratio,
+        within=(1 - 1e-15, 1 + 1e-15),
+        twins={name: partial(_energy_ratio, formula=formula) for name, formula in FALSE_ENERGIES.items()},
+    )
     check.property(
         "the library's rescaling against the recursion",
         FEW,
@@ -123,6 +139,16 @@ def equilibrated_energy(check: Check) -> None:
                 pctheory.rescaling(given.net), oracles.rescaling(at_unit_precision(given))
             )
         },
+    )
+    check.enclosure(
+        "the library's ball of the equilibrated energy over the least energy",
+        STEEP,
+        lambda given: (
+            pctheory.enclosed_equilibrated_energy(given.net, given.x, given.y)
+            / in_balls(_least_energy, given, bits=1024)
+        ),
+        within=(1 - 1e-15, 1 + 1e-15),
+        twins={"the loss": lambda given: ratio_in_balls(oracles.loss, _least_energy, given, bits=1024)},
     )
     check.property(
         "the library's equilibrated energy against the dense linear system",
@@ -249,6 +275,15 @@ def _excess(energy: Formula, given: Case) -> float:
     return scaled_error(largest(float(energy(given)) - oracles.loss(given), 0.0), 0.0, scale=size)
 
 
+# Weights so small that F* and the loss are the same in floats
+SMALL = [case("", widths, seed=i, scale=1e-9) for i, widths in enumerate([(3, 4, 2), (2, 3, 4, 3), (1,) * 5])]
+
+
+def _share_saved(given: Case) -> Any:
+    """1 - F* / loss."""
+    return in_balls(lambda balls: 1 - _least_energy(balls) / oracles.loss(balls), given, bits=512)
+
+
 @claim(
     key="saddles-2024/energy-below-loss",
     statement=r"""$F^* \le \mathrm{loss}$, with equality if and only if $P_l^T r = 0$ for every example and every
@@ -274,6 +309,13 @@ def energy_below_loss(check: Check) -> None:
         [*drawn, *(extreme for given in drawn[:20] for extreme in _extremes(given))],
         partial(_order_violations, oracles.residual_is_unseen),
         twins=judged(_order_violations, FALSE_EQUALITIES),
+    )
+    check.enclosure(
+        "1 - F* / loss in balls, for weights of 1e-9",
+        SMALL,
+        _share_saved,
+        within=(0.0, 1e-15),
+        twins={"where A_L = 0": lambda given: _share_saved(list(_extremes(given))[1])},
     )
     check.property(
         "the inequality, depth 1 to 6",
@@ -408,6 +450,16 @@ def _along(gradient: Callable[[Case], Any], given: Case) -> float:
     return scaled_error(actual, _slopes(given), scale=size, condition=oracles.condition(given))
 
 
+def _slope_ratio(given: Case, *, gradient: Formula) -> Any:
+    """The gradient along a random direction over the slope, in balls."""
+    change = [direction.astype(object) for direction in _directions(given)]
+
+    def along(balls: Case) -> Any:
+        return sum((g * d).sum() for g, d in zip(gradient(balls), change, strict=True))
+
+    return ratio_in_balls(along, lambda balls: oracles.along(balls, change)[1], given, bits=1024)
+
+
 def _local_rule(given: Case) -> list[np.ndarray]:
     return oracles.partial_weight_gradient(given, oracles.equilibrium(given))
 
@@ -449,6 +501,17 @@ def envelope(check: Check) -> None:
         partial(_along, _local_rule),
         twins=judged(_along, FALSE_GRADIENTS),
         seed=141,
+    )
+    check.enclosure(
+        "over the slope of the rescaled loss, in balls: depth 25 and 49, cond(S) 1e11 and 1e28",
+        STEEP,
+        partial(_slope_ratio, gradient=_local_rule),
+        within=(1 - 1e-15, 1 + 1e-15),
+        twins={
+            name: partial(_slope_ratio, gradient=formula)
+            for name, formula in FALSE_GRADIENTS.items()
+            if "scalings" not in name  # these are 1 here
+        },
     )
     check.property(
         "the library's gradient against complex steps",

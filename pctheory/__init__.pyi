@@ -75,6 +75,19 @@ from .saddles import (
     zero_rank_saddle as zero_rank_saddle,
 )
 
+# Without rounding: in fractions, and in balls that enclose what rounding would blur
+from .enclosures import (
+    ExactEquilibrium as ExactEquilibrium,
+    decided_inertia as decided_inertia,
+    enclosed_activity_hessian_extremes as enclosed_activity_hessian_extremes,
+    enclosed_equilibrated_energy as enclosed_equilibrated_energy,
+    enclosed_equilibrated_gradient as enclosed_equilibrated_gradient,
+    enclosed_extremes as enclosed_extremes,
+    enclosed_loss as enclosed_loss,
+    enclosed_rescaling as enclosed_rescaling,
+    exact_equilibrium as exact_equilibrium,
+)
+
 # Inference as a trust-region step
 from .trust_region import (
     FisherMetric as FisherMetric,

@@ -27,6 +27,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 
+from .files import content_of, is_folder
 from .processes import drop_compiled_code, time_limit
 
 Attribution = Literal["stated", "reconstructed", "own"]
@@ -47,6 +48,7 @@ STRENGTH: tuple[Status, ...] = get_args(Status)  # strongest first
 
 # Largest accepted scaled error: some 4500 units in the last place, the rounding of sums over a few hundred terms.
 TOLERANCE = 1e-12
+LARGEST_EXPONENT = 1000  # below that of the largest double
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -101,7 +103,10 @@ class Certificate(Protocol):
 
 @dataclass(frozen=True)
 class Evidence:
-    """One recorded run of one check. `worst` is the largest scaled error, to be compared with `bound`."""
+    """One recorded run of one check. `worst` is the largest scaled error, to be compared with `bound`.
+
+    `radius` is the largest relative radius of an enclosure: by how much at most the value shown is rounded.
+    """
 
     kind: Kind
     name: str
@@ -109,6 +114,7 @@ class Evidence:
     cases: int
     worst: float | None = None
     bound: float | None = None
+    radius: float | None = None
     seed: int | None = None
     detail: str = ""
     seconds: float = 0.0
@@ -199,6 +205,30 @@ class Check:
             missed = _worst(wrong(case) for case in listed)
             self.false_twins.append(FalseTwin(twin, missed > bound, len(listed), missed))
 
+    def enclosure(
+        self,
+        name: str,
+        cases: Iterable[T],
+        ball: Callable[[T], Any],
+        *,
+        within: tuple[float, float],
+        twins: Mapping[str, Callable[[T], Any]],
+    ) -> None:
+        """Rigorous arithmetic: every ball (a `flint.arb`) lies between the two numbers `within`, neither included.
+
+        A twin is rejected if one of its balls lies beyond them. A ball that holds one of the two numbers decides
+        nothing: the claim fails, the twin is not rejected.
+        """
+        lower, upper = within
+        listed = list(cases)
+        balls = [ball(case) for case in listed]
+        holds = all(lower < found and found < upper for found in balls)
+        radius = float(np.max([_relative_radius(found) for found in balls], initial=0.0))
+        self._record("enclosure", name, holds, len(listed), radius=radius, detail=_enclosed(balls))
+        for twin, wrong in twins.items():
+            beyond = any(found <= lower or found >= upper for found in map(wrong, listed))
+            self.false_twins.append(FalseTwin(twin, beyond, len(listed)))
+
     def counterexample(self, name: str, holds: bool, detail: str) -> None:
         """The claim is refuted: `holds` says that the counterexample was verified, `detail` shows it."""
         self._record("counterexample", name, holds, 1, detail=detail)
@@ -228,6 +258,23 @@ def _worst(errors: Iterable[float]) -> float:
     if (sizes < 0).any():
         raise ValueError(f"an error is {sizes.min()}, expected a size of at least 0; take the absolute value")
     return float(np.max(sizes, initial=0.0))
+
+
+def _relative_radius(ball: Any) -> float:
+    """A power of 2 not below radius over midpoint; infinity where that is 0, NaN where nothing is known."""
+    if not ball.is_finite():
+        return math.nan
+    bits = int(ball.rel_accuracy_bits())
+    if ball.is_exact():
+        return 0.0
+    return math.inf if bits < -LARGEST_EXPONENT else max(2.0**-bits, math.ulp(0.0))
+
+
+def _enclosed(balls: Sequence[Any]) -> str:
+    """The midpoints of the outermost balls to twelve digits, or to those that are known."""
+    ends = sorted(balls, key=lambda ball: float(ball.mid()))
+    texts = [ball.str(12, radius=False) for ball in ends[:1] + ends[1:][-1:]]
+    return " to ".join(dict.fromkeys(texts))
 
 
 def _is_zero(remainder: Any) -> bool:
@@ -286,6 +333,12 @@ class Verdict:
         return float(np.max(errors)) if errors else None
 
     @property
+    def radius(self) -> float | None:
+        """The largest relative radius of the claim's enclosures."""
+        radii = [e.radius for e in self.evidence if e.radius is not None]
+        return float(np.max(radii)) if radii else None
+
+    @property
     def cases(self) -> int:
         """How many cases were checked, over all evidence."""
         return sum(e.cases for e in self.evidence)
@@ -296,6 +349,8 @@ def _outcome(evidence: Evidence) -> str:
         return "it checked no case"
     if evidence.worst is not None:
         return f"worst scaled error {evidence.worst:.2g}, allowed {evidence.bound:.2g}"
+    if evidence.radius is not None:
+        return f"{evidence.detail}, of relative radius up to {evidence.radius:.2g}"
     return evidence.detail or "a remainder is not zero"
 
 
@@ -413,9 +468,11 @@ def claim_index(root: Path) -> list[dict[str, str]]:
     for file in _claim_files(root):
         where = f"paper_checks/{file.name}"
         try:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
+            tree = ast.parse(content_of(file).decode("utf-8"))
         except SyntaxError as error:
             raise ValueError(f"{where}, line {error.lineno}: {error.msg}; correct it") from error
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            raise ValueError(f"{where}: not a Python file: {error}; correct it") from error
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "claim":
                 given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
@@ -430,6 +487,6 @@ _INDEXED = ("key", "statement", "attribution", "source")
 
 def _claim_files(root: Path) -> list[Path]:
     folder = root / "paper_checks"
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ValueError(f"no paper_checks/ folder in {root}; run inside a checkout of pctheory or pass --root")
     return sorted(file for file in folder.glob("*.py") if not file.name.startswith("_"))

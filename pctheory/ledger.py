@@ -18,16 +18,17 @@ import json
 import math
 import os
 import platform
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from .files import content_of, write_json
+
 Content: TypeAlias = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 # An error below one rounding counts as one, so that 1e-17 after an exact 0 is no news.
 ROUNDING = sys.float_info.epsilon
 # Margins repeat to the digit on one machine; other machines and versions round differently, by less than this.
@@ -93,6 +94,7 @@ _EVIDENCE = {
     "cases": _COUNT,
     "worst": _SIZE,
     "bound": _SIZE,
+    "radius": _SIZE,
     "seed": _SEED,
     "detail": _TEXT,
     "seconds": _SECONDS,
@@ -175,13 +177,7 @@ def _processor() -> str:
 
 def write_ledger(path: Path, content: Mapping[str, Any]) -> None:
     """Write a ledger, so that the old or the new one is found there at any time and never a part."""
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_json(path, content)
 
 
 def read_ledger(path: Path) -> Content:
@@ -191,10 +187,10 @@ def read_ledger(path: Path) -> Content:
     written, or not in shape.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(content_of(path).decode("utf-8"))
     except OSError as error:
         raise ValueError(f"ledger {path}: cannot be read: {error.strerror}; {AGAIN}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"ledger {path}: is cut off or no JSON ({error}); {AGAIN}") from error
     if not isinstance(content, dict) or "claims" not in content:
         raise ValueError(f"ledger {path}: has no claims, so it is no ledger; {AGAIN}")
@@ -255,7 +251,8 @@ def ledger_changes(
 
     strength: the statuses, strongest first.
     existing: keys that exist but need not have been checked again; these are not gone.
-    shrunk: the factor beyond which a smaller margin, or a false twin that missed by less, is a change.
+    shrunk: the factor beyond which a smaller margin, a larger radius, or a false twin that missed by less, is a
+    change.
     """
     before, after = ({claim["key"]: claim for claim in ledger["claims"]} for ledger in (old, new))
     found = [Change(key, f"new claim, {after[key]['own']}", False) for key in after if key not in before]
@@ -323,6 +320,10 @@ def _evidence_changes(old: Content, new: Content, shrunk: float) -> _Differences
     before, after = margin(old), margin(new)
     if before is not None and after is not None and _shrank(before, after, shrunk):
         yield f"margin was {before:.3g}, is {after:.3g}: it shrank by more than a factor {shrunk:g}", True
+    if old["radius"] is not None and new["radius"] is not None:
+        before, after = (max(float(radius), ROUNDING) for radius in (old["radius"], new["radius"]))
+        if not math.isnan(before) and not after <= before * shrunk:
+            yield f"radius was {before:.3g}, is {after:.3g}: it grew by more than a factor {shrunk:g}", True
 
 
 def _twin_changes(old: Content, new: Content, shrunk: float) -> _Differences:

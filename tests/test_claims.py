@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import flint
 import jaxtyping
 import numpy as np
 import pytest
 import sympy
 
+import pctheory
 from pctheory.claims import (
     TOLERANCE,
     Check,
     Claim,
+    Verdict,
     claim,
     claim_index,
     claims_of,
@@ -155,12 +159,14 @@ def test_the_strongest_evidence_makes_the_status():
     assert judge(run) == ("exact", [])
 
 
-@pytest.mark.parametrize("kind", ["proof", "exact", "property"])
+@pytest.mark.parametrize("kind", ["proof", "exact", "enclosure", "property"])
 def test_no_case_is_a_failure(kind: str):
     def run(check: Check) -> None:
         check.false_twin("wrong", True)
         if kind == "proof":
             check.proof("n", [], twins={})
+        elif kind == "enclosure":
+            check.enclosure("n", [], lambda c: c, within=(0.0, 1.0), twins={})
         else:
             getattr(check, kind)("n", iter(()), lambda c: 0, twins={})
 
@@ -251,6 +257,59 @@ def test_a_rounded_zero_is_no_exact_evidence(remainder):
         check.exact("", [1], lambda c: remainder, twins={"wrong": lambda c: 1})
 
     assert judge(run)[1][0].startswith("TypeError: a remainder holds floating-point numbers")
+
+
+# Balls: midpoint and radius
+HALF, FINE, WIDE, ZERO = flint.arb(0.5), flint.arb(0.5, 2.0**-60), flint.arb(0.5, 0.75), flint.arb(0)
+
+
+def enclosing(ball: Any, twin: Any = 2, *, within: tuple[float, float] = (0.0, 1.0)) -> Verdict:
+    def run(check: Check) -> None:
+        check.enclosure("n", [HALF, ball], lambda c: c, within=within, twins={"wrong": lambda c: flint.arb(twin)})
+
+    return verdict(claim(key="p/k", statement="", hypotheses=(), attribution="own", source="")(run))
+
+
+def test_enclosures_carry_their_radius_and_show_the_value():
+    found = enclosing(FINE)
+    assert (found.own, found.problems) == ("enclosed", [])
+    (evidence,) = found.evidence
+    assert (evidence.kind, evidence.cases, evidence.detail) == ("enclosure", 2, "0.500000000000")
+    assert 2.0**-59 <= evidence.radius == found.radius <= 2.0**-57
+    assert enclosing(flint.arb(0.25)).evidence[0].detail == "0.250000000000 to 0.500000000000"
+    assert enclosing(flint.arb(0.25)).radius == 0
+
+
+@pytest.mark.parametrize(
+    ("ball", "radius"),
+    [
+        (WIDE, math.inf),
+        (ZERO, 0.0),
+        (flint.arb(1), 0.0),
+        (flint.arb(0, 0.1), math.inf),
+        (flint.arb.nan(), math.nan),
+    ],
+)
+def test_what_a_ball_does_not_decide_fails(ball: Any, radius: float):
+    """On an end, across it, or nowhere."""
+    found = enclosing(ball)
+    assert found.own == "failed"
+    assert math.isnan(found.radius) if math.isnan(radius) else found.radius >= min(radius, 0.5)
+    assert found.problems[0].startswith("enclosure 'n' fails: ")
+
+
+@pytest.mark.parametrize(("twin", "rejected"), [(WIDE, False), (flint.arb.nan(), False), (HALF, False), (1, True)])
+def test_a_false_twin_is_rejected_only_by_balls_beyond(twin: Any, rejected: bool):
+    assert enclosing(FINE, twin).false_twins[0].rejected == rejected
+    assert enclosing(FINE, twin).own == ("enclosed" if rejected else "failed")
+
+
+def test_an_enclosure_that_is_refused_fails_the_claim():
+    def run(check: Check) -> None:
+        wide = [[flint.arb(0, 1)]]
+        check.enclosure("n", [wide], pctheory.decided_inertia, within=(0.0, 1.0), twins={})
+
+    assert judge(run)[1][0].startswith("ArithmeticError: decided_inertia: not decided")
 
 
 def test_a_certificate_that_does_not_hold():

@@ -7,12 +7,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pctheory"
 FLOORS = [
-    {"processes"},
+    {"compiled_code"},
+    {"processes", "checkout", "cluster", "arguments", "arrays", "files", "names", "stopping"},
     {"network", "matrix_algebra", "random_matrix", "datasets", "claims", "figures", "ledger"},
     {"energy", "induction", "mean_field"},
     {"equilibrium", "nonlinear"},
     {"curvature", "saddles", "trust_region", "dynamics", "landscape", "conditioning"},
-    {"report", "audit"},
+    {"enclosures"},
+    {"report", "audit", "terminal"},
     {"__main__"},
 ]
 MAY_IMPORT_LATE = {"__main__"}  # the command line must answer at once

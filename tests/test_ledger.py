@@ -31,6 +31,7 @@ EVIDENCE = {
     "cases": 400,
     "worst": 1e-14,
     "bound": 1e-12,
+    "radius": None,
     "seed": 3,
     "detail": "",
     "seconds": 0.5,
@@ -135,8 +136,8 @@ OLD = made()
 REFUSED = {
     "no file": (None, "cannot be read: No such file or directory"),
     "no ledger": ([1, 2], "has no claims, so it is no ledger"),
-    "older": ({k: v for k, v in OLD.items() if k not in ("format", "digest")}, "expected 1: it is of an older"),
-    "newer": (OLD | {"format": FORMAT + 1}, "expected 1: it is of a newer"),
+    "older": ({k: v for k, v in OLD.items() if k not in ("format", "digest")}, "expected 2: it is of an older"),
+    "newer": (OLD | {"format": FORMAT + 1}, "expected 2: it is of a newer"),
     "no digest": ({k: v for k, v in OLD.items() if k != "digest"}, "was changed after it was written"),
     "no machine": (signed({k: v for k, v in OLD.items() if k != "machine"}), "machine is missing, expected"),
     "seconds": (signed(OLD | {"seconds": -1}), "seconds is -1, expected a number of at least 0"),
@@ -149,6 +150,14 @@ REFUSED = {
     "worst": (
         signed(planted(OLD, ("claims", 0, "evidence", 0, "worst"), "tiny")),
         "claim a/holds: evidence 1: worst is 'tiny', expected a number of at least 0, or null",
+    ),
+    "radius": (
+        signed(planted(OLD, ("claims", 0, "evidence", 0, "radius"), -1.0)),
+        "claim a/holds: evidence 1: radius is -1.0, expected a number of at least 0, or null",
+    ),
+    "no radius": (
+        signed(OLD | {"claims": [record(evidence=[{k: v for k, v in EVIDENCE.items() if k != "radius"}])]}),
+        "claim a/holds: evidence 1: radius is missing, expected a number of at least 0, or null",
     ),
     "rejected": (
         signed(planted(OLD, ("claims", 0, "false_twins", 0, "rejected"), 1)),
@@ -253,6 +262,24 @@ def test_claims_that_are_new_gone_or_not_checked_again():
     said = [str(change) for change in ledger_changes(old, new, STRENGTH)]
     assert said == ["other  a/new: new claim, tested", "worse  a/old: is gone"]
     assert [c.key for c in ledger_changes(old, new, STRENGTH, existing=["a/old"])] == ["a/new"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (1e-9, 3e-9, "evidence 'property equal': radius was 1e-09, is 3e-09: it grew by more than a factor 2"),
+        (1e-9, math.nan, "evidence 'property equal': radius was 1e-09, is nan: it grew by more than a factor 2"),
+        (0.0, math.inf, "evidence 'property equal': radius was 2.22e-16, is inf: it grew by more than a factor 2"),
+        (1e-9, 1.9e-9, None),
+        (3e-9, 1e-9, None),
+        (math.nan, 1.0, None),
+        (1e-60, 1e-30, None),  # both below a rounding
+        (None, 1e-9, None),
+    ],
+)
+def test_a_radius_that_grew_is_said(before, after, said):
+    changes = ledger_changes(made(evidence(radius=before)), made(evidence(radius=after)), STRENGTH)
+    assert [(change.what, change.worse) for change in changes] == ([(said, True)] if said else [])
 
 
 # The command
