@@ -15,7 +15,7 @@ Reference: F. Innocenti, E. M. Achour, R. Singh, C. L. Buckley, NeurIPS 2024, ar
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from paper_checks._curvature import (
     rays,
     spectrum_error,
 )
-from pctheory import induction
+from pctheory import induction, saddles
 from pctheory.claims import Check, claim, judged, largest, scaled_error
 from pctheory.matrix_algebra import Expression
 from tests import oracles, series
@@ -121,6 +121,27 @@ def _form_with_identity(top: induction.ZeroRank) -> Expression:
     return induction.zero_rank_form(top) + top.output_precision**2 / 2 * excess
 
 
+ENERGY = saddles.Derivatives(pctheory.equilibrated_energy, pctheory.weight_gradient, pctheory.weight_hessian_dense)
+NEARBY = (  # networks whose nearest saddle keeps a part of W_1, and one where that is 0
+    case("", (2, 3, 2, 2), seed=233, scalings=True, precisions=True),
+    case("", (2, 2, 2, 1), seed=234, precisions=True),
+)
+
+
+def _library_error(end: int, given: Case) -> float:
+    """What is left of M_{L-1:1} and W_L at the library's saddle, and whether it is told for what it is."""
+    net = saddles.zero_rank_saddle(given.net)
+    there = replace(given, weights=[np.asarray(w) for w in net.weights])
+    product = reduce(lambda below, a: a @ below, there.maps[:-1])
+    found = saddles.classification(net, given.x, given.y, ENERGY)
+    return largest(
+        scaled_error(product, 0 * product, scale=1.0),
+        scaled_error(there.weights[-1], 0 * there.weights[-1], scale=1.0),
+        scaled_error(found.smallest, eigenvalues("energy", there)[end], scale=hessian_scale(there)),
+        float(found.kind != "strict saddle"),
+    )
+
+
 def _not_vanishing(form: Form, ray: Ray) -> float:
     """Put to a network whose product M_{L-1:1} is not 0."""
     weights = [w + 1 for w in ray.given.weights[:-1]]
@@ -193,6 +214,12 @@ def zero_rank_saddles_strict(check: Check) -> None:
         partial(_excess, _least),
         twins=judged(_excess, {"lower still by the blocks of the loss": _lower_with_rate}),
         seed=232,
+    )
+    check.property(
+        "the library's nearest saddle, its kind and its smallest eigenvalue",
+        NEARBY,
+        partial(_library_error, 0),
+        twins=judged(_library_error, {"its largest eigenvalue": -1}),
     )
 
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 EVIDENCE = {
     "proved": Evidence("proof", "at every depth", True, 2),
     "exact": Evidence("exact", "in fractions", True, 12),
+    "enclosed": Evidence("enclosure", "at stated sizes", True, 3, radius=2.0**-80, detail="1.25 to 1.75"),
     "tested": Evidence("property", "on random cases", True, 400, worst=2e-13, bound=1e-12, seed=7),
     "differs": Evidence("difference", "a number", True, 1, detail="the source has 3, here it is 4"),
     "refuted": Evidence("counterexample", "a pair", True, 1, detail="x = (1, 2) & y < 0"),
@@ -109,3 +110,9 @@ class Page(HTMLParser):
     def words(self) -> str:
         """The text on one line."""
         return re.sub(r"\s+", " ", self.text)
+
+
+def planted_fault(name: str, **more: object) -> dict[str, object]:
+    """What a ledger has of a fault that was planted, and that no one noticed."""
+    nothing = {"equivalent": "", "tried": True, "claims": [], "tests": [], "reasons": ["", ""], "seconds": 2.0}
+    return {"name": name, "module": "pctheory.energy", "old": "0.5", "new": "1"} | nothing | more

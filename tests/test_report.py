@@ -17,7 +17,18 @@ from pctheory.report.graph import HEIGHT, WIDTH, drawing
 from pctheory.report.records import record_of, verdicts_of
 from pctheory.report.site import MARKER, STATUSES
 
-from .reports import EVIDENCE, ROOT, TWIN, Page, built, every_status, known_claims, made_ledger, made_verdict
+from .reports import (
+    EVIDENCE,
+    ROOT,
+    TWIN,
+    Page,
+    built,
+    every_status,
+    known_claims,
+    made_ledger,
+    made_verdict,
+    planted_fault,
+)
 from .test_command_line import run
 from .toy_figures import checkout as figure_checkout
 
@@ -91,6 +102,7 @@ def test_a_claim_is_shown_with_all_that_is_known_of_it(site):
         page, evidence = Page(site / "claims" / f"{claims[key].slug}.html"), EVIDENCE[status]
         for text in (STATUSES[status][0], evidence.name, evidence.detail, TWIN.name, claims[key].attribution):
             assert text in page.words, (key, text)
+        assert (evidence.radius is not None) == ("relative radius at most 8.27 · 10⁻²⁵" in page.words)
         assert f"def {claims[key].function}(" in page.text
         assert all(text in page.words for text in claims[key].hypotheses if "$" not in text)
     unchecked = next(key for key in claims if key not in every_status())
@@ -101,7 +113,7 @@ def test_the_opening_page_counts(site):
     words = Page(site / "index.html").words
     total, checked = len(claim_index(ROOT)), every_status()
     assert f"{total} statements" in words
-    assert "3 of them held as stated, 1 of these by a proof at every depth." in words
+    assert "4 of them held as stated, 1 of these by a proof at every depth." in words
     rest = f"1 differs from its source, 1 is refuted, 1 is open, 1 failed its check and {total - len(checked)} were"
     assert rest in words
     for key, status in checked.items():
@@ -138,7 +150,11 @@ def test_markup_in_any_text_is_shown_and_never_run(tmp_path):
     made = replace(made, evidence=(replace(made.evidence[0], name=HOSTILE, detail=HOSTILE),), effective="differs")
     ledger = made_ledger(root, {"a/holds": "differs"})
     ledger["claims"] = [record_of(made, ROOT, "") | {"effective": "differs"}]
-    ledger["audit"] = {"seconds": 1.0, "faults": [dict.fromkeys(("name", "module", "fault"), HOSTILE) | {"claims": [HOSTILE], "tests": [HOSTILE], "equivalent": ""}]}  # fmt: skip  # noqa: E501
+    hostile = {"module": HOSTILE, "old": HOSTILE, "new": HOSTILE, "reasons": [HOSTILE, HOSTILE]}
+    ledger["audit"] = {
+        "seconds": 1.0,
+        "faults": [planted_fault(HOSTILE, claims=[HOSTILE], tests=[HOSTILE], **hostile)],
+    }
     ledger["versions"] = {HOSTILE: HOSTILE}
     site = built(root, signed(ledger), tmp_path / "none", tmp_path / "site")
     for name, page in pages(site).items():
@@ -190,9 +206,9 @@ def test_a_status_that_the_evidence_does_not_support_is_refused(tmp_path):
 def test_evidence_of_an_unknown_kind_is_refused_and_unknown_fields_are_shown(tmp_path):
     root = small(tmp_path)
     ledger = made_ledger(root, {"a/holds": "tested"})
-    ledger["claims"][0]["evidence"][0]["radius"] = 1e-40
+    ledger["claims"][0]["evidence"][0]["effort"] = 1e-40
     site = built(root, signed(ledger), tmp_path / "none", tmp_path / "site")
-    assert "radius: 1e-40" in Page(site / "claims" / "a-holds.html").words
+    assert "effort: 1e-40" in Page(site / "claims" / "a-holds.html").words
     ledger["claims"][0]["evidence"][0]["kind"] = "rumour"
     with pytest.raises(
         ValueError, match="claim a/holds: its evidence is of the kind 'rumour', expected one of proof"
@@ -290,15 +306,14 @@ def test_a_new_site_replaces_the_old_one_and_nothing_else(tmp_path):
 
 def test_the_audit_is_there_if_the_ledger_has_one(tmp_path):
     root = small(tmp_path)
-    fault = {"name": "half", "module": "energy", "fault": "0.5 -> 1", "claims": ["a/holds"], "tests": ["t"]}
-    faults = [
-        fault | {"equivalent": ""},
-        fault | {"name": "kept", "equivalent": "no effect", "claims": [], "tests": []},
-    ]
-    escaped = fault | {"name": "escaped", "tests": [], "equivalent": ""}
+    half = planted_fault("half", claims=["a/holds"], tests=["t"], reasons=["it fails", "1 != 2"])
+    faults = [half, planted_fault("kept", equivalent="no effect", tried=False)]
+    escaped = planted_fault("escaped", claims=["a/holds"], reasons=["it fails", ""])
     for planted, sentence in (
         (faults, "Planted in the library, one at a time: 1 fault. Noticed by at least one claim and one test: 1."),
-        ([*faults, escaped], "1 got away"),
+        (faults, "half caught 2.0 s - 0.5 + 1 claim a/holds it fails test t 1 != 2"),
+        ([*faults, escaped], "1 got away: escaped (no test)"),
+        ([*faults, planted_fault("later", tried=False)], "Not tried on this code: 1."),
     ):
         ledger = signed(made_ledger(root, {}) | {"audit": {"seconds": 3.0, "faults": planted}})
         site = built(root, ledger, tmp_path / "none", tmp_path / "site")

@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import Select
 from pctheory.figures import collect_figures, run_figures
 from pctheory.ledger import signed
 
-from .reports import ROOT, built, every_status, known_claims, made_ledger
+from .reports import ROOT, built, every_status, known_claims, made_ledger, planted_fault
 from .toy_figures import checkout as figure_checkout
 
 AXE = Path(__file__).parent / "browser" / "node_modules" / "axe-core" / "axe.min.js"
@@ -37,7 +37,7 @@ KINDS = [
     "run.html",
     "audit.html",
 ]
-FAULT = {"name": "half", "module": "energy", "fault": "0.5 -> 1", "claims": [], "tests": ["test_energy"], "equivalent": ""}  # fmt: skip  # noqa: E501
+FAULT = planted_fault("half", tests=["tests/test_energy.py::test_feedforward_and_loss"], reasons=["", "1 != 2"])
 
 
 def _missing() -> str:

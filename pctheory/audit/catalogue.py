@@ -1,6 +1,5 @@
 """The faults that the audit plants: one line of the library each, kept as data in `catalogue.toml`."""
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -8,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from ..files import content_of
+from ..names import no_such
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
@@ -18,7 +20,8 @@ class Fault:
 
     file: below pctheory/. old, new: what stands there, once in the file, and what is put in its place. claims,
     tests: keys of claims and names of tests, in the order in which they are tried. equivalent: why nothing can
-    notice, if nothing can. quick: whether it is among the few of a quick audit.
+    notice, if nothing can. quick: whether it is among the few of a quick audit. twins: whether the false twins of
+    claims are tried as well: a judge that accepts everything is noticed by them only.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Fault:
     tests: tuple[str, ...] = ()
     equivalent: str = ""
     quick: bool = False
+    twins: bool = False
 
     @property
     def module(self) -> str:
@@ -52,9 +56,12 @@ class Fault:
 
 def catalogue(file: Path = CATALOGUE) -> dict[str, Fault]:
     """All faults by name. Raises ValueError for a name that is there twice, TypeError for an unknown field."""
-    entries: list[dict[str, Any]] = tomllib.loads(file.read_text("utf-8"))["fault"]
-    lists = ("claims", "tests")
-    faults = [Fault(**(entry | {name: tuple(entry.get(name, ())) for name in lists})) for entry in entries]
+    try:
+        entries: list[dict[str, Any]] = tomllib.loads(content_of(file).decode("utf-8"))["fault"]
+        lists = ("claims", "tests")
+        faults = [Fault(**(entry | {name: tuple(entry.get(name, ())) for name in lists})) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{file.name}: no catalogue of faults ({error}); correct it") from error
     names = [fault.name for fault in faults]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -66,7 +73,5 @@ def chosen(faults: Mapping[str, Fault], names: Sequence[str], *, quick: bool) ->
     """The faults of these names, or the quick ones, or all. Raises ValueError for a name that is none."""
     for name in names:
         if name not in faults:
-            near = difflib.get_close_matches(name, faults, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(faults)}"
-            raise ValueError(f"NAME: no fault {name!r}; {hint}")
+            raise no_such("NAME: no fault", name, faults, otherwise=f"there are {', '.join(faults)}")
     return [fault for name, fault in faults.items() if (name in names if names else fault.quick or not quick)]

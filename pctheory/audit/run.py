@@ -3,7 +3,8 @@ r"""The audit: every fault planted in a copy of the checkout, and who notices.
 Of each fault the claims and tests of the catalogue are tried, in order, until a claim and a test have noticed; then
 others that depend on the faulty file, the cheapest claims first. All run in fresh processes with the copy first on
 the path. Without a fault every one of them must pass: those that no fault may blame are found out before. Outcomes
-are kept, one JSON file for each fault, and hold as long as the sources behind all that was tried are unchanged.
+are kept, one JSON file for each fault, and hold as long as the sources behind all that was tried are unchanged; so
+do those in `outcomes.json` beside this file, which come with the checkout.
 """
 
 import contextlib
@@ -20,12 +21,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..claims import claim_index
+from ..compiled_code import STORE
 from ..figures.sources import figure_sources
-from ..processes import Job, Raised, one_thread, outcomes
+from ..files import writable_folder, write_json
+from ..processes import Job, Raised, one_thread, outcomes, refuse_limits
 from .catalogue import Fault
 from .copies import faulty_copy, plain_copy
 
@@ -34,17 +38,22 @@ Watcher = Callable[..., Noticed | None]
 PYTEST_FAILED, PYTEST_BROKEN = 1, 2
 # What is left to be tried once the catalogue's own have not noticed.
 MOST_OTHER_CLAIMS, MOST_OTHER_TESTS = 6, 4
+RECORDED = Path(__file__).with_name("outcomes.json")
 
 
 @dataclass(frozen=True)
 class Caught:
-    """What came of a fault: the claims and the tests that noticed, why, and how long it took."""
+    """What came of a fault: the claims and the tests that noticed, why, and how long it took.
+
+    tried: claims and tests whose sources the outcome rests on. kept: whether it is that of an earlier run.
+    """
 
     name: str
     claims: tuple[str, ...]
     tests: tuple[str, ...]
     reasons: tuple[str, ...]
     seconds: float
+    tried: tuple[str, ...] = ()
     kept: bool = False
 
     @property
@@ -58,22 +67,23 @@ class Audit:
     """A checkout to be audited.
 
     seconds: how long each claim takes, as far as that is known. limit: seconds for one process. out: where outcomes
-    and compiled code are kept. control: whether all that the catalogue names must first pass without a fault.
+    and compiled code are kept. control: whether all that the catalogue names must first pass without a fault; but
+    for the `sound` claims, known to hold.
     """
 
     root: Path
     out: Path
     seconds: Mapping[str, float] = field(default_factory=dict)
+    sound: frozenset[str] = frozenset()
     limit: float = 300.0
     control: bool = True
 
     def __post_init__(self) -> None:
-        if not self.limit > 0:
-            raise ValueError(f"time_limit: expected a positive number of seconds, got {self.limit}")
+        refuse_limits(1, self.limit)
         self._claim_files = {row["key"]: row["file"] for row in claim_index(self.root)}
         self._running: set[subprocess.Popen[str]] = set()
         self._lock, self._over = threading.Lock(), False
-        self._known: dict[str, dict[str, str]] = {}
+        self._digests: dict[str, dict[str, str]] = {}
 
     def outcomes(
         self, faults: Sequence[Fault], jobs: int, started: Callable[[str], None] = lambda name: None
@@ -82,8 +92,7 @@ class Audit:
 
         Raises ValueError for a claim or a test that fails without any fault, or does not exist.
         """
-        if jobs < 1:
-            raise ValueError(f"jobs: expected a number of processes, 1 or more, got {jobs}")
+        refuse_limits(jobs, self.limit)
         waiting = []
         for fault in faults:
             self._check(fault)
@@ -94,7 +103,7 @@ class Audit:
                     yield found
         if not waiting:
             return
-        (self.out / "compiled").mkdir(parents=True, exist_ok=True)
+        writable_folder(self.out)
         with tempfile.TemporaryDirectory(prefix="pctheory-audit-") as folder:
             plain = plain_copy(self.root, Path(folder) / "plain")
             with ThreadPoolExecutor(jobs) as pool, self._processes_ended():
@@ -106,9 +115,20 @@ class Audit:
                             if isinstance(made, Caught):
                                 yield made
 
+    def known(self, faults: Iterable[Fault]) -> dict[str, Caught]:
+        """What earlier runs, here or recorded with the checkout, found of these faults, if it still holds."""
+        found = ((fault.name, self._kept(fault)) for fault in faults if not fault.equivalent)
+        return {name: caught for name, caught in found if caught is not None}
+
+    def record(self, faults: Iterable[Fault], file: Path = RECORDED) -> None:
+        """Write what is known of these faults into `file`, which comes with the checkout."""
+        by_name = {fault.name: fault for fault in faults}
+        known = self.known(by_name.values())
+        write_json(file, {name: self._content(by_name[name], caught) for name, caught in known.items()})
+
     def _units(self, faults: Sequence[Fault], plain: Path, jobs: int) -> Iterator[list[Job[str]]]:
         """First everything without a fault, then each fault."""
-        claims = list(dict.fromkeys(key for fault in faults for key in fault.claims))
+        claims = list(dict.fromkeys(key for fault in faults for key in fault.claims if key not in self.sound))
         tests = sorted({test for fault in faults for test in fault.tests})
         controls: list[tuple[str, Watcher, list[str]]] = []
         for i in range(jobs):
@@ -135,30 +155,36 @@ class Audit:
     def _control(self, plain: Path, run: Watcher, items: Sequence[str]) -> bool:
         """True; raises ValueError if one of these fails without a fault."""
         mark = self.out / f"control-{_digest(json.dumps([run.__name__, *items]))[:16]}.json"
-        sources = self._sources(items)
-        if mark.is_file() and _read(mark) == sources:
+        sources = self._digest(items)
+        if _read(mark) == sources:
             return True
         if found := run(plain, items, 10 * self.limit):
             raise ValueError(f"{found[0]} fails without any fault ({found[1]}); correct it before the audit")
-        _write(mark, sources)
+        write_json(mark, sources)
         return True
 
     def _outcome(self, fault: Fault, plain: Path) -> Caught:
         start, tried = time.perf_counter(), [*fault.claims, *fault.tests]
         with tempfile.TemporaryDirectory(prefix="faulty-", dir=plain.parent) as folder:
             copy = faulty_copy(plain, Path(folder) / "checkout", fault)
-            claim = _in_time(self.watched, copy, fault.claims)
+            watched = partial(self.watched, twins=fault.twins)
+            claim = _in_time(watched, copy, fault.claims)
             if claim is None:
-                claim = self._by_others(self.watched, self._other_claims(fault), (copy, plain), tried)
+                claim = self._by_others(watched, self._other_claims(fault), (copy, plain), tried)
             test = _in_time(self.tested, copy, fault.tests)
             if test is None:
                 test = self._by_others(self.tested, self._other_tests(fault), (copy, plain), tried)
         names = [(found[0],) if found else () for found in (claim, test)]
         reasons = tuple(found[1] if found else "" for found in (claim, test))
-        caught = Caught(fault.name, names[0], names[1], reasons, time.perf_counter() - start)
-        kept = asdict(caught) | {"fault": fault.digest, "sources": self._sources([fault.module, *tried])}
-        _write(self.out / f"{fault.name}.json", kept)
+        seconds = round(time.perf_counter() - start, 2)
+        caught = Caught(fault.name, names[0], names[1], reasons, seconds, tuple(tried))
+        write_json(self.out / f"{fault.name}.json", self._content(fault, caught))
         return caught
+
+    def _content(self, fault: Fault, caught: Caught) -> dict[str, Any]:
+        """What is kept of an outcome."""
+        rests_on = {"fault": fault.digest, "sources": self._digest([fault.module, *caught.tried])}
+        return {name: value for name, value in asdict(caught).items() if name not in ("name", "kept")} | rests_on
 
     def _by_others(
         self, run: Watcher, others: Sequence[str], copies: tuple[Path, Path], tried: list[str]
@@ -173,13 +199,17 @@ class Audit:
 
     def _kept(self, fault: Fault) -> Caught | None:
         """The outcome of an earlier run, if fault and sources are those of then."""
-        content = _read(self.out / f"{fault.name}.json")
-        if content is None or content.get("fault") != fault.digest:
-            return None
-        if any(_digest_of(self.root / file) != digest for file, digest in content["sources"].items()):
-            return None
-        lists = {name: tuple(content[name]) for name in ("claims", "tests", "reasons")}
-        return Caught(content["name"], **lists, seconds=float(content["seconds"]), kept=True)
+        for content in (_read(self.out / f"{fault.name}.json"), (_read(RECORDED) or {}).get(fault.name)):
+            if content is None or content.get("fault") != fault.digest:
+                continue
+            if content["sources"] == self._digest([fault.module, *content["tried"]]):
+                lists = {name: tuple(content[name]) for name in ("claims", "tests", "reasons", "tried")}
+                return Caught(fault.name, **lists, seconds=float(content["seconds"]), kept=True)
+        return None
+
+    def _digest(self, items: Iterable[str]) -> str:
+        """The sha256 of the sources behind claims, tests and modules."""
+        return _digest(json.dumps(self._sources(items)))
 
     def _sources(self, items: Iterable[str]) -> dict[str, str]:
         """File and digest of everything behind claims, tests and modules."""
@@ -195,11 +225,11 @@ class Audit:
 
     def _sources_of(self, module: str) -> dict[str, str]:
         with self._lock:
-            if module not in self._known:
+            if module not in self._digests:
                 files = figure_sources(module, self.root, self.root / "pctheory").files.values()
                 paths = sorted(str(file.relative_to(self.root)) for file in files)
-                self._known[module] = {path: _digest_of(self.root / path) for path in paths}
-            return self._known[module]
+                self._digests[module] = {path: _digest_of(self.root / path) for path in paths}
+            return self._digests[module]
 
     def _other_claims(self, fault: Fault) -> list[str]:
         """Claims that depend on the file, the cheapest first; those of unknown cost last."""
@@ -214,11 +244,13 @@ class Audit:
         tests = [file for file in files if "figures" not in file and mine in self._sources([file])]
         return sorted(tests, key=lambda file: (stem not in file, file))[:MOST_OTHER_TESTS]
 
-    def watched(self, copy: Path, keys: Sequence[str], limit: float | None = None) -> Noticed | None:
-        """The first of the claims that notices, and why. Raises TimeoutError."""
+    def watched(
+        self, copy: Path, keys: Sequence[str], limit: float | None = None, *, twins: bool = False
+    ) -> Noticed | None:
+        """The first of the claims that notices, and why; `twins`: false ones are tried too. Raises TimeoutError."""
         if not keys:
             return None
-        status, output = self._run(copy, ["pctheory.audit.watch", *keys], limit)
+        status, output = self._run(copy, ["pctheory.audit.watch", *(["--twins"] if twins else []), *keys], limit)
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         if lines and Path(lines[0]["package"]) != (copy / "pctheory").resolve():
             raise ValueError(f"the package at {lines[0]['package']} was run, expected the copy in {copy}")
@@ -249,9 +281,7 @@ class Audit:
         command = [sys.executable, "-P", "-m", *module]
         environment = os.environ | {
             "PYTHONPATH": str(copy),
-            "JAX_COMPILATION_CACHE_DIR": str((self.out / "compiled").resolve()),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.02",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+            STORE: str((self.out / "compiled").resolve()),
         }
         one_thread(environment)
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -286,21 +316,26 @@ class Audit:
                 process.kill()
 
 
-def audit_summary(faults: Sequence[Fault], found: Mapping[str, Caught]) -> dict[str, Any]:
-    """What a ledger keeps of an audit."""
+def audit_summary(faults: Iterable[Fault], found: Mapping[str, Caught]) -> dict[str, Any]:
+    """What a ledger keeps of an audit: every fault, and what came of those that were tried."""
     return {
         "seconds": round(sum(caught.seconds for caught in found.values()), 1),
-        "faults": [
-            {
-                "name": fault.name,
-                "module": fault.module,
-                "fault": f"{fault.old} → {fault.new}",
-                "claims": list(found[fault.name].claims) if fault.name in found else [],
-                "tests": list(found[fault.name].tests) if fault.name in found else [],
-                "equivalent": fault.equivalent,
-            }
-            for fault in faults
-        ],
+        "faults": [_summary(fault, found.get(fault.name)) for fault in faults],
+    }
+
+
+def _summary(fault: Fault, caught: Caught | None) -> dict[str, Any]:
+    return {
+        "name": fault.name,
+        "module": fault.module,
+        "old": fault.old,
+        "new": fault.new,
+        "equivalent": fault.equivalent,
+        "tried": caught is not None,
+        "claims": list(caught.claims) if caught else [],
+        "tests": list(caught.tests) if caught else [],
+        "reasons": list(caught.reasons) if caught else [],
+        "seconds": caught.seconds if caught else 0.0,
     }
 
 
@@ -331,11 +366,3 @@ def _read(file: Path) -> Any:
         return json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _write(file: Path, content: Any) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(file)

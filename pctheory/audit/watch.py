@@ -1,6 +1,7 @@
 """Claims in the checkout of the current directory, one after the other until one notices that something is wrong.
 
-`python -m pctheory.audit.watch KEY..` prints a line of JSON with the place of the package, then one for each claim.
+`python -m pctheory.audit.watch [--twins] KEY..` prints a line of JSON with the place of the package, then one for
+each claim.
 """
 
 import importlib
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..claims import TOLERANCE, Certificate, Check, Claim, claim_index
+from ..claims import TOLERANCE, Certificate, Check, Claim, claim_index, verdict
+from ..compiled_code import share_compiled_code
 from ..network import enable_x64
 
 T = TypeVar("T")
@@ -68,11 +70,16 @@ def _one_by_one(cases: Iterable[T]) -> Iterable[list[T]]:
     return [[case] for case in cases] or [[]]
 
 
-def noticed(key: str, file: str) -> str:
-    """Why the claim of this key, in that file, fails, in one line; empty if it does not."""
+def noticed(key: str, file: str, *, twins: bool = False) -> str:
+    """Why the claim of this key, in that file, fails, in one line; empty if it does not.
+
+    twins: whether its false twins are put to the test as well, by which a judge that accepts everything is known.
+    """
     try:
         module = importlib.import_module(Path(file).with_suffix("").as_posix().replace("/", "."))
         claim = next(c for c in vars(module).values() if isinstance(c, Claim) and c.key == key)
+        if twins:
+            return next(iter(verdict(claim).problems), "")
         check = Alarm()
         claim.run(check)
     except Exception as error:
@@ -81,15 +88,17 @@ def noticed(key: str, file: str) -> str:
     return "" if check.evidence else "no evidence was recorded"
 
 
-def main(keys: Sequence[str]) -> None:
-    """Watch these claims of the current directory."""
+def main(arguments: Sequence[str]) -> None:
+    """Watch the claims of these keys in the current directory."""
     print(json.dumps({"package": str(Path(__file__).parents[1])}), flush=True)
+    share_compiled_code()
     enable_x64()
     sys.path.insert(0, str(Path.cwd()))
     files = {row["key"]: row["file"] for row in claim_index(Path())}
-    for key in keys:
+    twins = "--twins" in arguments
+    for key in arguments[twins:]:
         start = time.perf_counter()
-        reason = noticed(key, files[key])
+        reason = noticed(key, files[key], twins=twins)
         print(json.dumps({"key": key, "reason": reason, "seconds": time.perf_counter() - start}), flush=True)
         if reason:
             return

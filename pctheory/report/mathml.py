@@ -88,9 +88,7 @@ def _level(root: ET.Element) -> list[ET.Element]:
 @functools.cache
 def _converted(latex: str) -> str:
     # As an entry of its own in braces a matrix can carry an exponent.
-    whole = re.sub(
-        r"\\begin\{pmatrix\}.*?\\end\{pmatrix\}", lambda found: "{" + found[0] + "}", latex, flags=re.DOTALL
-    )
+    whole = MATRIX.sub(lambda found: "{" + found[0] + "}", latex)
     if whole.count("{") != whole.count("}"):
         raise ValueError(f"${latex}$ does not convert: its braces do not match")
     try:

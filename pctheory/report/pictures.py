@@ -68,12 +68,13 @@ def _picture(entry: FigureEntry, root: Path, folder: Path) -> Picture:
             raise ValueError("the files are of something else")
         for name in ("caption", "preset", "parameters", "units", "versions", "claims"):
             provenance[name]
+        claims = claims or tuple(map(str, provenance["claims"]))
     except (KeyError, ValueError, TypeError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         return Picture(entry, claims, {}, {}, f"Its files are damaged ({reason}); draw it again.")
     module = entry.file.removesuffix(".py").replace("/", ".")
     changed = drawn_by != figure_sources(module, root).digests
-    return Picture(entry, claims or tuple(provenance["claims"]), files, provenance, "", changed)
+    return Picture(entry, claims, files, provenance, "", changed)
 
 
 def _shown_claims(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..claims import STATUS_OF, Check, Claim, Evidence, FalseTwin, Verdict, effective_statuses
+from ..claims import STATUS_OF, Check, Claim, Evidence, FalseTwin, Verdict, claim_index, effective_statuses
 from ..figures.sources import figure_sources
 
 
@@ -41,6 +41,14 @@ def code_digests(modules: Iterable[str], root: Path) -> dict[str, str]:
         name: json.dumps(figure_sources(name, root).digests, sort_keys=True) for name in dict.fromkeys(modules)
     }
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+
+def sound_claims(claims: Sequence[Mapping[str, Any]], root: Path) -> frozenset[str]:
+    """The keys of those records of claims that hold, by checks whose code is that of the checkout `root`."""
+    files = {row["key"]: row["file"].removesuffix(".py").replace("/", ".") for row in claim_index(root)}
+    holding = [record for record in claims if record["own"] != "failed" and record["key"] in files]
+    digests = code_digests((files[record["key"]] for record in holding), root)
+    return frozenset(r["key"] for r in holding if r["code"] == digests[files[r["key"]]])
 
 
 def verdicts_of(claims: Sequence[Mapping[str, Any]]) -> dict[str, Verdict]:
@@ -87,7 +95,7 @@ def _item(kind: Any, given: Mapping[str, Any]) -> Any:
     """The fields that the class has; NaN and infinity as numbers."""
     names = {f.name for f in dataclasses.fields(kind)}
     values = {name: value for name, value in given.items() if name in names}
-    for name in ("worst", "bound"):
+    for name in ("worst", "bound", "radius"):
         if values.get(name) is not None:
             values[name] = float(values[name])
     return kind(**values)
