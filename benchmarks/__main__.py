@@ -6,11 +6,9 @@ written after every case. A missed goal is a result and leaves the exit status 0
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 import pctheory
+from pctheory.processes import process_pool
 
 from . import (
     compile_time,
@@ -27,6 +26,10 @@ from . import (
     dyson,
     exact_step,
     exponents,
+    fuzzing,
+    kept_code,
+    kills,
+    load,
     memory,
     trust_region,
 )
@@ -42,6 +45,10 @@ TOPICS = {
     "trust-region": trust_region.cases,
     "conditioning": conditioning.cases,
     "dyson": dyson.cases,
+    "kept-code": kept_code.cases,
+    "load": load.cases,
+    "kills": kills.cases,
+    "fuzzing": fuzzing.cases,
 }
 OUTPUT = Path(__file__).parent / "output"
 
@@ -89,9 +96,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _in_fresh_process(case: Case) -> list[Row]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=pctheory.enable_x64) as executor:
-        return executor.submit(case.rows).result()
+    with process_pool(1) as executor:
+        return executor.submit(case.rows_compiled_anew).result()
 
 
 def _write(folder: Path, description: dict[str, Any], rows: Sequence[Row], failures: Sequence[str]) -> None:
@@ -103,9 +109,9 @@ def _write(folder: Path, description: dict[str, Any], rows: Sequence[Row], failu
 def markdown(description: dict[str, Any], rows: Sequence[Row]) -> str:
     """The machine in a sentence, then the table."""
     lines = [
-        f"{description['cpu']}, {description['cores usable by this process']} cores, "
-        f"{description['memory (GiB)']} GiB, {description['operating system']}, Python {description['python']}, "
-        f"jax {description['jax']}, numpy {description['numpy']}; float64. "
+        f"{description['processor']}, {description['cores usable']} cores, {description['memory (GiB)']} GiB, "
+        f"{description['operating system']}, Python {description['python']}, jax {description['jax']} on "
+        f"{description['device']}, numpy {description['numpy']}; float64. "
         f"Load average before the run: {description['load average before'][0]:.1f}; "
         "on a busy machine threaded LAPACK stalls, which flatters whatever is compared with it.",
         "",

@@ -19,7 +19,6 @@ def cases(*, quick: bool) -> list[Case]:
 
 
 def in_depth(width: int, shallow: int, deep: int, *, rounds: int = 7) -> list[Row]:
-    jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
     shapes = {depth: jax.eval_shape(partial(problem, width, depth, 64, 10)) for depth in (shallow, deep)}
     samples: dict[int, list[float]] = {shallow: [], deep: []}
     for turn in range(rounds + 1):

@@ -4,12 +4,10 @@ The number of operations is exactly linear in depth; what time adds to that is m
 the caches, fresh pages for large ones), which the slope of backpropagation over the same sizes shows too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import jax
-import numpy as np
-from scipy.special import stdtrit
 
 import pctheory
 
@@ -56,16 +54,9 @@ def fitted(
     others = {f"backpropagation, {label}": partial(backpropagation, *problems[label]) for label in problems}
     times = alternating(calls | others, rounds)
     medians = {label: quartiles(samples)[1] for label, samples in times.items()}
-    value, interval = slope(varied, [medians[label] for label in calls])
-    reference, _ = slope(varied, [medians[label] for label in others])
+    fit = pctheory.log_log_fit(varied, [medians[label] for label in calls])
+    reference = pctheory.log_log_fit(varied, [medians[label] for label in others])
     details = milliseconds({label: times[label] for label in calls})
-    details["slope for scanned backpropagation"] = reference
+    details["slope for scanned backpropagation"] = reference.slope
     what = f"slope of log time over {min(varied)} to {max(varied)}, 95 % interval"
-    return Row(name, what, value, spread=interval, goal=goal, details=details)
-
-
-def slope(sizes: Sequence[float], times: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """The exponent k of time ~ size^k by least squares, and its 95 % confidence interval. From three sizes on."""
-    (k, _), covariance = np.polyfit(np.log(sizes), np.log(times), 1, cov=True)
-    half = stdtrit(len(sizes) - 2, 0.975) * np.sqrt(covariance[0, 0])
-    return float(k), (float(k - half), float(k + half))
+    return Row(name, what, fit.slope, spread=fit.interval, goal=goal, details=details)

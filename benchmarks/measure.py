@@ -11,11 +11,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
+
+import pctheory
+from pctheory import ledger
 
 Times = np.ndarray[tuple[int], np.dtype[np.float64]]
 Result = TypeVar("Result")
@@ -82,6 +84,12 @@ class Case:
         """Run the measurement here."""
         return self.measured(*self.sizes, **self.options)
 
+    def rows_compiled_anew(self) -> list[Row]:
+        """The same in double precision, with nothing that another process compiled."""
+        pctheory.enable_x64()
+        jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
+        return self.rows()
+
     def __str__(self) -> str:
         topic = self.measured.__module__.rpartition(".")[2].replace("_", "-")
         return " ".join([topic, self.measured.__name__.replace("_", " "), *map(str, self.sizes)])
@@ -126,32 +134,14 @@ def milliseconds(times: Mapping[str, Times]) -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
     """Where and with what the numbers were made."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "cores usable by this process": _usable_cores(),
-        "memory (GiB)": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIBIBYTE, 1),
+    return ledger.machine() | {
         "load average before": os.getloadavg(),
-        "operating system": platform.platform(),
         "python": platform.python_version(),
         "jax": jax.__version__,
         "numpy": np.__version__,
-        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
         "thread settings": {name: os.environ.get(name) for name in THREAD_SETTINGS},
     }
 
 
 THREAD_SETTINGS = ("NPROC", "XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-def _usable_cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _cpu_model() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -54,7 +54,7 @@ def data(parameters: Parameters, data_dir: Path | None) -> Mapping[str, npt.Arra
         extremes = [activity_hessian_extremes(net) for net in kept]
         shares = [accuracy(net, test.test_inputs, test.test_targets) for net in kept]
         rows.append(
-            [(e.smallest, e.largest, max(e.errors), share) for e, share in zip(extremes, shares, strict=True)]
+            [(e.smallest, e.largest, np.max(e.errors), share) for e, share in zip(extremes, shares, strict=True)]
         )
     smallest, largest, errors, shares = np.moveaxis(np.array(rows), 2, 0)
     return {

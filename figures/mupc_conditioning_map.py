@@ -94,7 +94,7 @@ def data(parameters: Parameters, data_dir: Path | None) -> Mapping[str, npt.Arra
 
 def _of_linear(make: Callable[..., LinearPCN], widths: tuple[int, ...], seed: int) -> tuple[float, float]:
     found = activity_hessian_extremes(make(widths, seed=seed))
-    return found.condition_number, max(found.errors)
+    return found.condition_number, float(np.max(found.errors))
 
 
 def _of_curved(
@@ -105,7 +105,7 @@ def _of_curved(
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((1, widths[0])), rng.standard_normal((1, widths[-1]))
     found = activity_hessian_extremes_nonlinear(net, feedforward(net, x).without_last(), x, y)
-    return found.condition_number, max(found.errors)
+    return found.condition_number, float(np.max(found.errors))
 
 
 COLUMNS = ("linear, variance 1/N", "linear, 1/3N", "tanh", "ReLU", "few outputs")

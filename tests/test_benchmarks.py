@@ -1,5 +1,6 @@
 """The benchmarks run, compare like with like, and report what they measured. No timing is asserted."""
 
+import functools
 import json
 import math
 import re
@@ -11,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import linregress, t
 
 import pctheory
 from benchmarks import __main__ as command_line
+from benchmarks import curvature
 from benchmarks.dense_hessian import cholesky_solution, flat, inverse_solution, linear_term
 from benchmarks.exact_step import problem, products_alone, scanned_backpropagation, unrolled_backpropagation
-from benchmarks.exponents import slope
 from benchmarks.measure import HEADINGS, Case, Goal, Row, alternating, quartiles
 from benchmarks.memory import LEARNING_RATE, learning_step
 
@@ -49,7 +49,8 @@ def test_quick_run_measures_its_topics(tmp_path, topics):
         assert row["goal"] is None  # tiny sizes are not judged
         assert row["met"] is None
         assert all(math.isfinite(number) for number in row["details"].values())
-    assert {"cpu", "cores", "memory (GiB)", "operating system", "python", "jax", "numpy"} <= set(content["machine"])
+    described = {"processor", "cores", "memory (GiB)", "operating system", "python", "jax", "numpy", "device"}
+    assert described <= set(content["machine"])
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(content["rows"])
     assert {line.count("|") for line in lines} == {len(HEADINGS) + 1}
@@ -127,15 +128,6 @@ def test_alternating_repeats_short_calls():
     assert len(calls) > 50
 
 
-def test_slope_is_that_of_linear_regression():
-    sizes = [16, 32, 64, 128, 256]
-    times = [1.1e-3, 1.9e-3, 4.3e-3, 7.7e-3, 17e-3]
-    k, (low, high) = slope(sizes, times)
-    fit = linregress(np.log(sizes), np.log(times))
-    half = t.ppf(0.975, 3) * fit.stderr
-    np.testing.assert_allclose([k, low, high], [fit.slope, fit.slope - half, fit.slope + half], rtol=1e-12)
-
-
 @pytest.mark.parametrize("sizes", SIZES)
 def test_both_backpropagations_give_the_gradient_of_the_loss(sizes):
     net, x, y = problem(*sizes)
@@ -160,6 +152,20 @@ def test_products_alone_are_those_of_the_step(sizes):
     for error, below, (product, gradient) in zip(solved.errors, [x, *predictions], layers, strict=False):
         np.testing.assert_allclose(product, error, atol=1e-12)  # unit precision
         np.testing.assert_allclose(gradient, error.T @ below, atol=1e-12)  # nothing added to the predictions
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_products_alone_are_those_of_a_hessian_vector_product(sizes):
+    net, x, force = problem(*sizes)
+    maps, turns = list(net.maps), [jnp.cos(a) for a in net.maps]
+
+    def gradient(maps, x, force):
+        return jax.grad(lambda maps: jnp.vdot(force.T, functools.reduce(jnp.matmul, reversed(maps)) @ x.T))(maps)
+
+    expected = jax.jvp(gradient, (maps, x, force), (turns, x, force))[1]
+    found = curvature.products_alone(maps, turns, x, force)[2:-2]
+    for ours, wanted in zip(reversed(found), expected, strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-12 * float(1 + jnp.abs(wanted).max()))
 
 
 @pytest.mark.parametrize("dense_solution", [cholesky_solution, inverse_solution])

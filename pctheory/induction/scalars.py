@@ -16,6 +16,9 @@ Numbers: TypeAlias = Sequence[
 ]  # sympy expressions, or elements of a polynomial ring: the arithmetic is the same
 
 
+DEEPEST = 16  # weights: two seconds
+
+
 def chain_rescaling(weights: Weights) -> sympy.Expr:
     """`s = 1 + sum_{l=2}^L prod_{k=l}^L w_k^2`."""
     return sum((sympy.prod(w**2 for w in weights[l:]) for l in range(1, len(weights))), sympy.S.One)
@@ -31,6 +34,8 @@ def scalar_chain(depth: int, *, rescaling: Callable[[Weights], sympy.Expr] = cha
     """
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
         raise ValueError(f"depth is {depth!r}, expected a positive integer: the number of weights")
+    if depth > DEEPEST:
+        raise ValueError(f"depth is beyond {DEEPEST}, where writing out the chain takes long; take a smaller one")
     weights, (x, y) = sympy.symbols(f"w_1:{depth + 1}"), sympy.symbols("x y")
     activities = [x, *sympy.symbols(f"z_1:{depth}"), y]
     elements = ring([*weights, x, y], sympy.QQ)[1:]
