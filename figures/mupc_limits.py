@@ -1,5 +1,6 @@
 r"""How far F* is from the loss at initialisation: s - 1 against L/N, which collapses for muPC alone."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,7 +115,7 @@ def draw(arrays: Mapping[str, Arrays], parameters: Parameters) -> matplotlib.fig
     ends = np.array(
         [min(a["ratios"].min() for a in arrays.values()), max(a["ratios"].max() for a in arrays.values())]
     )
-    mupc.plot(ends, (np.e - 1) * ends, color=COLOURS["neutral"], linewidth=3.5, zorder=0)
+    mupc.plot(ends, (math.e - 1) * ends, color=COLOURS["neutral"], linewidth=3.5, zorder=0)
     mupc.text(0.98, 0.03, "grey: $(e-1)\\,L/N$", color="#606060", ha="right", transform=mupc.transAxes, fontsize=8)
     mupc.set(title=r"$\mu$PC", ylabel=r"$s - 1$,  $s = \mathcal{L} / \mathcal{F}^*$")
     others.set(title="SP and NTP", ylabel="$s - 1$")
