@@ -20,6 +20,8 @@ THEOREMS = [
     induction.loss_at_origin,
     induction.zero_rank_hessian,
     induction.minimum_hessian,
+    induction.critical_points,
+    induction.strict_saddles,
 ]
 
 
@@ -87,6 +89,12 @@ def test_theorems_hold_and_print(theorem, sizes):
     assert latex.count("{") == latex.count("}")
     expected = "every width" if sizes is None else f"sizes {', '.join(map(str, sizes))}"
     assert expected in " ".join(text.split())
+
+
+@pytest.mark.parametrize("sizes", [None, (2, 3, 5)])
+def test_ball_of_the_trust_region(sizes):
+    certificate = induction.trust_region_ball() if sizes is None else induction.trust_region_ball(sizes)
+    assert certificate.holds, certificate.text()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sympy
 
 from ..matrix_algebra import Expression, Relation, identity, inverse, matrix, scalar, squared_norm, vector, zero
 from .certificate import Certificate, Section, Step
-from .layer import BELOW, HALF, HERE, NILPOTENT, OUTPUT, Dimensions, described
+from .layer import BELOW, HALF, HERE, NILPOTENT, OUTPUT, Dimensions, described, three_sizes
 
 t, s = NILPOTENT, sympy.Symbol("s")
 PI = sympy.Symbol("pi_L", positive=True)
@@ -63,7 +63,7 @@ def critical_points(
     The argument: scale W_1 alone, and W_L alone. Without the second condition the converse is false.
     Source: own/critical-points.
     """
-    under, below, output = dimensions
+    under, below, output = three_sizes(dimensions)
     last = LastLayer(below, output)
     return Certificate(
         title="Critical points",
@@ -210,7 +210,7 @@ def strict_saddles(
 
     Sizes: N_k, N_{L-1}, d_y. Source: own/saddles-strict-with-signal.
     """
-    here, below, output = dimensions
+    here, below, output = three_sizes(dimensions)
     last = LastLayer(below, output)
     inner = InnerLayer(last, here)
     return Certificate(

@@ -143,11 +143,16 @@ def indexed(name: str, index: str | int) -> str:
     return f"{name}_{index}" if len(str(index)) == 1 else f"{name}_{{{index}}}"
 
 
-def layers(dimensions: Dimensions) -> tuple[SymbolicLayer, SymbolicLayer]:
-    """The first layer and a layer l > 1. Raises ValueError unless there are three sizes."""
+def three_sizes(dimensions: Dimensions) -> Dimensions:
+    """`dimensions`; ValueError unless there are three."""
     if len(dimensions) != 3:
         raise ValueError(f"dimensions is {dimensions}, expected three sizes: below, here, above")
-    first = (FIRST_SIZES.get(size, size) for size in dimensions)
+    return dimensions
+
+
+def layers(dimensions: Dimensions) -> tuple[SymbolicLayer, SymbolicLayer]:
+    """The first layer and a layer l > 1. Raises ValueError unless there are three sizes."""
+    first = (FIRST_SIZES.get(size, size) for size in three_sizes(dimensions))
     return SymbolicLayer("", 1, *first), SymbolicLayer("l", 0, *dimensions)
 
 

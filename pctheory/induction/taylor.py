@@ -23,6 +23,7 @@ from .layer import (
     first_rescaling,
     layers,
     rescaling_recursion,
+    three_sizes,
 )
 
 Gradient: TypeAlias = Callable[[SymbolicLayer, bool], Expression]
@@ -52,7 +53,7 @@ def taylor_model(
     Source: trust-region-2023/taylor, trust-region-2023/inference-step (there approximate; exact here).
     """
     one, layer = layers(dimensions)
-    below, here, above = dimensions
+    below, here, above = three_sizes(dimensions)
     return Certificate(
         title="Taylor model at the feedforward activities",
         statement=r"""Let m be the feedforward activities of one sample and $r = y - m_L$. Stack the prediction
