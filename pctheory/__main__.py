@@ -215,7 +215,7 @@ def _check(given: argparse.Namespace) -> int:
         _require_writable_parent(given.json)
     ledger, status = _checked(_chosen(claims, given.keys, given.paper), given)
     if given.json is not None:
-        write_ledger(given.json, ledger)
+        write_ledger(given.json, _with_audit(ledger, given.root, DEFAULT_OUT / "audit"))
     if old is not None:
         changes = ledger_changes(old, ledger, STRENGTH, existing=claims)
         print(f"\nsince {given.compare}, of {old['started']}: {len(changes) or 'no'} changes")
@@ -243,7 +243,7 @@ def _checked(claims: Mapping[str, "Claim"], given: argparse.Namespace) -> tuple[
         started=began,
         seconds=seconds,
     )
-    return _with_audit(ledger, given.root, getattr(given, "out", DEFAULT_OUT) / "audit"), _judgement(verdicts)
+    return ledger, _judgement(verdicts)
 
 
 def _with_audit(ledger: dict[str, Any], root: Path, out: Path) -> dict[str, Any]:
@@ -469,6 +469,7 @@ def _reproduce(given: argparse.Namespace) -> int:
         figure.parameters(given.preset)
     file = writable_folder(given.out) / LEDGER
     ledger, claims_status = _checked(claims, given)
+    ledger = _with_audit(ledger, given.root, given.out / "audit")
     write_ledger(file, ledger)
     print()
     figures_status = _figure(argparse.Namespace(**vars(given), keys=[]))
