@@ -70,47 +70,22 @@ ADDRESSES = (
     *("", "nothing", "tcp://", "tcp://:0", "tcp://127.0.0.1:99999", "http://127.0.0.1", "\x00", "two\nlines"),
     *("\udcff", "x" * 300),
 )
+LIMITS: dict[str, Sequence[str]] = {"--jobs": NUMBERS, "--time-limit": NUMBERS, "--root": PATHS}
+FIGURES = LIMITS | {
+    "--preset": WORDS,
+    "--out": PATHS,
+    "--data-dir": PATHS,
+    "--recompute": (),
+    "--scheduler": ADDRESSES,
+}
 OPTIONS: dict[str, dict[str, Sequence[str]]] = {
     "list": {"--root": PATHS},
-    "check": {
-        "--paper": WORDS,
-        "--json": PATHS,
-        "--compare": PATHS,
-        "--jobs": NUMBERS,
-        "--time-limit": NUMBERS,
-        "--scheduler": ADDRESSES,
-        "--root": PATHS,
-    },
+    "check": LIMITS | {"--paper": WORDS, "--json": PATHS, "--compare": PATHS, "--scheduler": ADDRESSES},
     "derive": {"--depth": NUMBERS, "--dimensions": NUMBERS, "--latex": ()},
-    "figure": {
-        "--preset": WORDS,
-        "--out": PATHS,
-        "--data-dir": PATHS,
-        "--recompute": (),
-        "--jobs": NUMBERS,
-        "--time-limit": NUMBERS,
-        "--scheduler": ADDRESSES,
-        "--root": PATHS,
-    },
-    "audit": {
-        "--quick": (),
-        "--ledger": PATHS,
-        "--out": PATHS,
-        "--jobs": NUMBERS,
-        "--time-limit": NUMBERS,
-        "--root": PATHS,
-    },
+    "figure": FIGURES,
+    "audit": LIMITS | {"--quick": (), "--ledger": PATHS, "--out": PATHS},
     "report": {"--ledger": PATHS, "--figures": PATHS, "--out": PATHS, "--root": PATHS},
-    "reproduce": {
-        "--preset": WORDS,
-        "--out": PATHS,
-        "--data-dir": PATHS,
-        "--recompute": (),
-        "--jobs": NUMBERS,
-        "--time-limit": NUMBERS,
-        "--scheduler": ADDRESSES,
-        "--root": PATHS,
-    },
+    "reproduce": FIGURES,
     "": {"--version": (), "--help": (), "-h": ()},
 }
 POSITIONAL = {"check": WORDS, "figure": WORDS, "derive": (*WORDS, *THEOREMS, "chain"), "": WORDS}
