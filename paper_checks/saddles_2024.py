@@ -28,6 +28,9 @@ import pctheory
 from paper_checks._balls import in_balls, ratio_in_balls
 from pctheory import induction
 from pctheory.claims import Check, claim, judged, largest, scaled_error
+from pctheory.induction.layer import BELOW, HERE, OUTPUT, layers, rescaling_recursion
+from pctheory.induction.layer import Formula as SymbolicFormula
+from pctheory.matrix_algebra import evaluated
 from tests import oracles
 from tests.cases import (
     EQUAL_SIZES,
@@ -88,6 +91,20 @@ FALSE_ENERGIES: dict[str, Formula] = {
 STEEP = [case("", (3,) * (depth + 1), seed=1, scale=3.0, batch=2, precisions=True) for depth in (25, 49)]
 
 
+def _rescaling_as_proved(given: Case, *, recursion: SymbolicFormula = rescaling_recursion) -> Any:
+    """S by the recursion of the proof, its symbols replaced by the network's matrices layer by layer."""
+    _, layer = layers((BELOW, HERE, OUTPUT))
+    s = np.eye(given.widths[1]) / given.precisions[0]
+    for a, precision in zip(given.maps[1:], given.precisions[1:], strict=True):
+        matrices = {str(layer.map): a, str(layer.rescaling_below): s}
+        s = evaluated(recursion(layer), matrices, {layer.precision: precision})
+    return s
+
+
+def _recursion_error(recursion: SymbolicFormula, given: Case) -> float:
+    return scaled_error(_rescaling_as_proved(given, recursion=recursion), oracles.rescaling(given))
+
+
 def _energy_ratio(given: Case, *, formula: Formula = _rescaled_loss) -> Any:
     return ratio_in_balls(formula, _least_energy, given, bits=1024)
 
@@ -129,6 +146,19 @@ def equilibrated_energy(check: Check) -> None:
         _energy_ratio,
         within=(1 - 1e-15, 1 + 1e-15),
         twins={name: partial(_energy_ratio, formula=formula) for name, formula in FALSE_ENERGIES.items()},
+    )
+    check.property(
+        "the recursion as it is proved, its symbols replaced by matrices",
+        random_cases(100, seed=102, depths=(2, 6)),
+        partial(_recursion_error, rescaling_recursion),
+        twins=judged(
+            _recursion_error,
+            {
+                "noise of variance 1": lambda l: l.identity + l.map @ l.rescaling_below @ l.map.T,
+                "nothing from below": lambda l: l.identity / l.precision + l.map @ l.map.T,
+            },
+        ),
+        seed=102,
     )
     check.property(
         "the library's rescaling against the recursion",

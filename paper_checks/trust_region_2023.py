@@ -46,7 +46,7 @@ from paper_checks._trust_region import (
     targets_off,
 )
 from pctheory import induction, trust_region
-from pctheory.claims import Check, claim, judged, scaled_error
+from pctheory.claims import Check, claim, judged, largest, scaled_error
 from pctheory.matrix_algebra import zero
 from pctheory.nonlinear import NonlinearPCN
 from tests import oracles
@@ -433,6 +433,31 @@ def _ball_step(given: Case, *, euclidean: bool = False, squared: bool = True) ->
     return scaled_error(step, expected, condition=oracles.condition(given))
 
 
+def _optimality_error(seed: int, *, away: float = 0.0, total: bool = False) -> float:
+    """How far the library's step is from the conditions, for a B of random signs and every other time a metric.
+
+    `away` moves the multiplier from the one returned; `total` takes the whole of g^T d + d^T B d for the fall.
+    """
+    rng = np.random.default_rng([731, seed])
+    n = int(rng.integers(1, 9))
+    g, b, factor = rng.standard_normal(n), rng.standard_normal((n, n)), rng.standard_normal((n, n))
+    hessian, radius = b + b.T, float(10 ** rng.uniform(-1, 1))
+    metric = np.eye(n) + (factor @ factor.T if seed % 2 else 0)
+    found = trust_region.trust_region_step(g, hessian, radius, metric=metric if seed % 2 else None)
+    d, multiplier = found.step, found.multiplier + away
+    shifted, square = hessian + multiplier * metric, float(d @ metric @ d)
+    size = float(np.abs(hessian).max() + multiplier * np.abs(metric).max())
+    reduction = -(g @ d + d @ hessian @ d / (1 if total else 2))
+    return largest(
+        scaled_error(shifted @ d, -g, scale=size * float(np.abs(d).max()) + float(np.abs(g).max())),
+        -float(np.linalg.eigvalsh(shifted)[0]) / size,
+        -multiplier,
+        square / radius**2 - 1,
+        scaled_error(multiplier * square, multiplier * radius**2),
+        scaled_error(found.predicted_reduction, reduction, scale=float(abs(g @ d) + abs(d @ hessian @ d))),
+    )
+
+
 def _pulled_cases(count: int, *, seed: int) -> Iterator[Case]:
     """Random cases in whose first example the last hidden layer feels a pull: else there is no ball."""
     return (made for made in random_cases(count, seed=seed, depths=(2, 5)) if start_gradient(made)[0].any())
@@ -441,10 +466,13 @@ def _pulled_cases(count: int, *, seed: int) -> Iterator[Case]:
 @claim(
     key="trust-region-2023/subproblem",
     statement=r"""The step $-I^{-1} g$ also minimises the linear model $g^T d$ within the ellipsoid
-        $d^T I d \le \rho$, for $\rho = g^T I^{-1} g$, and nothing else does.""",
-    hypotheses=("I positive definite", "g not 0"),
+        $d^T I d \le \rho$, for $\rho = g^T I^{-1} g$, and nothing else does. In general $d$ minimises
+        $g^T d + \frac{1}{2} d^T B d$ over $d^T M d \le \rho$, whatever the signs of $B$, exactly if a
+        $\lambda \ge 0$ makes $(B + \lambda M) d = -g$, $B + \lambda M \succeq 0$ and
+        $\lambda (\rho - d^T M d) = 0$; the model then falls by $\frac{1}{2}(\lambda d^T M d - g^T d)$.""",
+    hypotheses=("I and M positive definite", "g not 0 for the first sentence"),
     attribution="stated",
-    source="trust-region-2023 (the form of the problem); the radius derived",
+    source="trust-region-2023 (the form of the problem); the radius derived; in general Moré and Sorensen 1983",
     uses=("trust-region-2023/inference-step",),
 )
 def subproblem(check: Check) -> None:
@@ -465,4 +493,14 @@ def subproblem(check: Check) -> None:
             "the radius for its square": partial(_ball_step, squared=False),
         },
         seed=730,
+    )
+    check.property(
+        "the exact solver meets the conditions, curvature of any sign",
+        range(300),
+        _optimality_error,
+        twins={
+            "another multiplier": partial(_optimality_error, away=0.1),
+            "the model without its 1/2": partial(_optimality_error, total=True),
+        },
+        seed=731,
     )

@@ -107,6 +107,15 @@ def _library_reading(given: Case, reading: str) -> float:
     return scaled_error(found, expected, scale=size, condition=oracles.condition(given))
 
 
+def _written_out_error(pair: tuple[Case, str], *, taken_for: str | None = None) -> float:
+    """The library's reading against the same one written out, or against another."""
+    given, reading = pair
+    found = trust_region.gradient_decomposition(given.net, given.x, given.y).readings[reading]
+    expected = oracles.flat(READINGS[taken_for or reading](given))
+    size = oracles.scale(given, oracles.equilibrium(given)) * float(max(np.abs(given.precisions)))
+    return scaled_error(found, expected, scale=size, condition=oracles.condition(given))
+
+
 def _of_library(reading: str, pair: tuple[Case, str]) -> float:
     return _library_reading(pair[0], reading)
 
@@ -201,6 +210,12 @@ def weight_gradient(check: Check) -> None:
         product(FEW, ("quadratic model", "local rule")),
         lambda pair: _library_reading(*pair),
         twins={name: partial(_of_library, name) for name in wrong},
+    )
+    check.property(
+        "linear networks: the library's readings are those written out",
+        product(FEW, wrong),
+        _written_out_error,
+        twins={name: partial(_written_out_error, taken_for=name) for name in wrong},
     )
     check.property(
         "tanh and softplus: order of the readings' errors in r",

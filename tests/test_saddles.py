@@ -175,6 +175,9 @@ def test_exact_and_rounded_classification_agree():
         close = saddles.classification(rounded.net, rounded.x, rounded.y, ENERGY)
         assert (ours.kind, ours.rank, ours.inertia) == (close.kind, close.rank, close.inertia), given.name
         assert ours.gradient_norm == 0
+        hessian = ENERGY.hessian(ENERGY.objective, rounded.net, rounded.x, rounded.y)
+        np.testing.assert_allclose(close.smallest, np.linalg.eigvalsh(hessian).min(), atol=1e-12)
+        assert (close.smallest < -1e-9) == (ours.inertia[0] > 0)
         kinds[ours.kind] += 1
     assert kinds["strict saddle"] > 10
     assert kinds["non-strict"] > 0  # the best fit of rank one below a bottleneck, until `least` says so
