@@ -62,9 +62,14 @@ def curvature_remainder(objective: str, form: Form, ray: Ray) -> Any:
 
 def curvature_error(objective: str, form: Form, ray: Ray) -> float:
     """The same in floating point; the dense solve loses as many digits as cond(H_z) has."""
+    size, condition = _yardstick(ray)
+    return scaled_error(form(ray), _curvature(objective, ray), scale=size, condition=condition)
+
+
+@cache
+def _yardstick(ray: Ray) -> tuple[float, float]:
     length = float(sum(((a * d) ** 2).sum() for a, d in zip(ray.given.scalings, ray.moves, strict=True)))
-    size = length * hessian_scale(ray.given)
-    return scaled_error(form(ray), _curvature(objective, ray), scale=size, condition=oracles.condition(ray.given))
+    return length * hessian_scale(ray.given), oracles.condition(ray.given)
 
 
 def spectrum_error(objective: str, spectrum: Formula, given: Case) -> float:

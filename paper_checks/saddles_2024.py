@@ -97,7 +97,7 @@ def _rescaling_as_proved(given: Case, *, recursion: SymbolicFormula = rescaling_
     s = np.eye(given.widths[1]) / given.precisions[0]
     for a, precision in zip(given.maps[1:], given.precisions[1:], strict=True):
         matrices = {str(layer.map): a, str(layer.rescaling_below): s}
-        s = evaluated(recursion(layer), matrices, {layer.precision: precision})
+        s = evaluated(recursion(layer), matrices, {layer.precision: sympy.Float(float(precision))})
     return s
 
 

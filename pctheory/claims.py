@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Number, Rational
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
@@ -280,7 +281,7 @@ def _enclosed(balls: Sequence[Any]) -> str:
 def _is_zero(remainder: Any) -> bool:
     """An empty remainder is not zero, as nothing was compared. Raises TypeError for numbers that were rounded."""
     entries = np.asarray(remainder)
-    if any(isinstance(v, float | complex | np.inexact) for v in entries.ravel()):
+    if any(isinstance(v, Number) and not isinstance(v, Rational) for v in entries.ravel()):
         raise TypeError("a remainder holds floating-point numbers, expected exact ones; convert the case")
     return entries.size > 0 and bool(np.all(entries == 0))
 

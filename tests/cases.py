@@ -5,13 +5,22 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
+import sympy
+from sympy.core.sympify import converter
 
 import pctheory
+
+try:
+    from gmpy2 import mpq as exact
+except ImportError:  # ten times as slow
+    from fractions import Fraction as exact  # noqa: N813
+
+# sympy would read a fraction of gmpy2 as a rounded number.
+converter[type(exact())] = lambda v: sympy.Rational(int(v.numerator), int(v.denominator))
 
 # Widths of three consecutive layers, for proofs at concrete sizes: distinct, so that a slip in a shape shows, and
 # equal, so that a transpose can be confused.
@@ -58,7 +67,7 @@ class Case:
         )
 
     def converted(self, number: Callable[[Any], Any]) -> "Case":
-        """The same case with `number` applied to every entry, for example `fractions.Fraction`."""
+        """The same case with `number` applied to every entry, for example `exact`."""
 
         def array(a: np.ndarray) -> np.ndarray:
             return np.array([number(v) for v in a.ravel().tolist()]).reshape(a.shape)
@@ -183,7 +192,7 @@ def random_cases(
 
 def rational(made: Case) -> Case:
     """The case rounded to quarters, as fractions: exact arithmetic stays short."""
-    return made.converted(lambda value: Fraction(round(4 * value), 4))
+    return made.converted(lambda value: exact(round(4 * value), 4))
 
 
 def rational_cases(count: int, *, seed: int, depths: tuple[int, int] = (1, 4), **fixed: bool) -> list[Case]:

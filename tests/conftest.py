@@ -1,6 +1,7 @@
 """Every test runs in double precision, with the shapes in the annotations checked by beartype."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,3 +54,13 @@ def run_python():
         return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
     return run
+
+
+@pytest.fixture
+def signals_of_a_terminal():
+    """Also where the tests were started by nohup or in the background: children inherit what is ignored."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

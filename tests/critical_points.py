@@ -9,19 +9,18 @@ with X_{L-1} .. X_2 Y = 0, or B = 0 and Y in the span of v_J^T. It is critical, 
 """
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
 
 from . import oracles
-from .cases import Case
+from .cases import Case, exact
 
 HADAMARD = np.array([[1]])
 for _ in range(3):  # 8 x 8: orthogonal columns of mean square 1
     HADAMARD = np.block([[HADAMARD, HADAMARD], [HADAMARD, -HADAMARD]])
-EXACT = np.vectorize(lambda value: Fraction(int(value)), otypes=[object])
+EXACT = np.vectorize(lambda value: exact(int(value)), otypes=[object])
 FITS = ((), (0,), (1,), (0, 1), (1, 2))
 SHAPES = (  # N_{L-1} >= min(d_x, d_y): depth 2 to 5, narrow layers elsewhere
     *((2, 2, 2), (3, 3, 2), (2, 2, 3), (3, 3, 3), (3, 4, 3), (1, 2, 2)),
@@ -105,7 +104,7 @@ def _maps(
     share = EXACT(rng.integers(1, 4, rank))
     maps = [sides[0] @ np.concatenate([(gains * share)[:, None] * right.T, first])]
     for x, below, above in zip(free, sides[:-1], sides[1:], strict=True):
-        middle = np.zeros((len(above), len(below)), dtype=object) + Fraction(0)
+        middle = np.zeros((len(above), len(below)), dtype=object) + exact(0)
         middle[:rank, :rank], middle[rank:, rank:] = EXACT(np.eye(rank, dtype=int)), x
         maps.append(above @ middle @ _inverse(below))
     return [*maps, left @ np.concatenate([np.diag(1 / share), last], axis=1) @ _inverse(sides[-1])]

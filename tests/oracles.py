@@ -21,10 +21,10 @@ def solve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for k in range(n):
         pivot = k + int(np.argmax([abs(v) for v in rows[k:, k]]))
         rows[[k, pivot]] = rows[[pivot, k]]
-        rows[k] = rows[k] / rows[k, k]
+        rows[k, k:] = rows[k, k:] / rows[k, k]
         for i in range(n):
-            if i != k:
-                rows[i] = rows[i] - rows[i, k] * rows[k]
+            if i != k and rows[i, k]:
+                rows[i, k:] = rows[i, k:] - rows[i, k] * rows[k, k:]
     return rows[:, n:]
 
 

@@ -5,7 +5,7 @@ loss or the least energy along a ray, without a closed form or a difference quot
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,12 +17,13 @@ Number: TypeAlias = Any  # int, Fraction or float
 Moves: TypeAlias = Sequence[np.ndarray]  # a direction for the weights of each layer
 
 
-@dataclass(frozen=True)
 class Series:
     """`coefficients[0] + coefficients[1] t + ..`, everything beyond t^order dropped."""
 
-    coefficients: tuple[Number, ...]
-    order: int
+    __slots__ = ("coefficients", "order")
+
+    def __init__(self, coefficients: tuple[Number, ...], order: int) -> None:
+        self.coefficients, self.order = coefficients, order
 
     def __getitem__(self, power: int) -> Number:
         return self.coefficients[power] if power < len(self.coefficients) else 0
@@ -38,6 +39,9 @@ class Series:
         if isinstance(other, np.ndarray):
             return NotImplemented
         a, b = self.coefficients, self._like(other).coefficients
+        if len(a) == 1 or len(b) == 1:
+            (factor,), many = (a, b) if len(a) == 1 else (b, a)
+            return Series(tuple(factor * c for c in many), self.order)
         size = min(len(a) + len(b) - 1, self.order + 1)
         terms = (range(max(0, n - len(b) + 1), min(n + 1, len(a))) for n in range(size))
         return Series(tuple(sum(a[i] * b[n - i] for i in span) for n, span in enumerate(terms)), self.order)
@@ -52,6 +56,9 @@ class Series:
         for n in range(self.order + 1):
             quotient.append((self[n] - sum(quotient[i] * divisor[n - i] for i in range(n))) / divisor[0])
         return Series(tuple(quotient), self.order)
+
+    def __bool__(self) -> bool:
+        return any(np.any(a) for a in self.coefficients)
 
     def __neg__(self) -> "Series":
         return Series(tuple(-a for a in self.coefficients), self.order)

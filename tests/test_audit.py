@@ -251,6 +251,21 @@ def test_outcomes_recorded_with_the_checkout_are_believed_as_long_as_they_fit(sm
     assert Audit(small, small / "elsewhere").known([DOUBLED]) == {}
 
 
+def test_a_ledger_of_check_tells_what_audits_found(small: Path):
+    catalogued = "".join(
+        f"{name} = {json.dumps(getattr(DOUBLED, name))}\n" for name in ("name", "file", "old", "new")
+    )
+    catalogued += f"claims = {json.dumps(DOUBLED.claims)}\ntests = {json.dumps(DOUBLED.tests)}\n"
+    (small / "pctheory" / "audit" / "catalogue.toml").write_text(f"[[fault]]\n{catalogued}")
+    environment = os.environ | {"PYTHONPATH": str(small)}
+    for arguments in (["audit", "--jobs", "1"], ["check", "--jobs", "1", "--json", "ledger.json"]):
+        command = [sys.executable, "-P", "-m", "pctheory", *arguments]
+        done = subprocess.run(command, cwd=small, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (fault,) = read_ledger(small / "ledger.json")["audit"]["faults"]
+    assert (fault["name"], fault["tried"], fault["claims"]) == ("doubled", True, ["small/half"])
+
+
 def test_a_judge_that_accepts_everything_is_noticed_by_false_twins(small: Path):
     fault = catalogue()["judged-without-judging"]
     judge = replace(fault, old="missed > bound", new="False", claims=("small/half",), tests=DOUBLED.tests)

@@ -266,6 +266,33 @@ def packed(contents) -> Code:
     return Code(content, digest, "elsewhere", ())
 
 
+UNPACKING = """
+import sys
+from pathlib import Path
+from pctheory.checkout import _unpacked
+files = {f"part/m{i}.py": f"x = {i}\\n" * 500 for i in range(40)}
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(20):
+    folder = Path(_unpacked("digest", files))
+    assert all((folder / name).read_text() == text for name, text in files.items())
+"""
+
+
+def test_workers_unpack_the_same_code_at_once(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    workers = [subprocess.Popen([sys.executable, "-c", UNPACKING], env=environment, **pipes) for _ in range(4)]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    assert [worker.communicate()[1] for worker in workers] == [""] * 4
+    (folder,) = tmp_path.glob("pctheory-*/digest/part")
+    assert sorted(file.name for file in folder.iterdir()) == sorted(f"m{i}.py" for i in range(40))
+
+
 def test_pctheory_changed_under_a_running_worker_is_refused(tmp_path):
     """And a worker started afterwards is another version."""
     with loopback_cluster(tmp_path / "workers", workers=1) as made, cluster(made.address) as (one, _):
@@ -302,6 +329,7 @@ def test_scheduler_that_dies_leaves_what_is_done(tmp_path):
     assert run(tmp_path)[0].ok
 
 
+@pytest.mark.usefixtures("signals_of_a_terminal")
 def test_ctrl_c_drops_what_is_not_begun_and_keeps_what_is_done(tmp_path, dask):
     checkout(tmp_path, quick="P(tuple(range(40)), pause=0.3)")
     out = tmp_path / "out"

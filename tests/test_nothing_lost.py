@@ -17,7 +17,10 @@ from pctheory.ledger import read_ledger
 
 from .commands import begun, checkout, drawn, log, ran, running
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found on Linux only")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found on Linux only"),
+    pytest.mark.usefixtures("signals_of_a_terminal"),
+]
 ROOT = Path(__file__).parents[1]
 
 

@@ -35,6 +35,7 @@ LANDSCAPE = {
     "own/critical-points": "proved",
     "own/escape-normalisation": "differs",
     "own/escape-times": "tested",
+    "own/exact-learning": "exact",
     "own/hessian-products": "tested",
     "own/imbalance": "proved",
     "own/landscape-planes": "tested",

@@ -18,6 +18,8 @@ ROWS = [
     for line in README.partition("## Result map")[2].partition("\n## ")[0].splitlines()
     if line.startswith("|")
 ][2:]
+CLAIMS = {row["key"] for row in claim_index(ROOT)}
+FIGURES = {row.key for row in figure_index(ROOT)}
 
 
 def test_the_example_prints_two_numbers(run_python):
@@ -49,11 +51,11 @@ def test_result_map_row(row: list[str]):
         assert name == "-" or hasattr(pctheory, name)
     file, _, name = test.partition("::")
     assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
-    assert claim == "-" or claim in {c["key"] for c in claim_index(ROOT)}
+    assert claim == "-" or claim in CLAIMS
     for key in figure.split(", "):
-        assert key == "-" or key in {f.key for f in figure_index(ROOT)}
+        assert key == "-" or key in FIGURES
 
 
 def test_result_map_is_complete():
-    assert {c["key"] for c in claim_index(ROOT)} <= {row[4] for row in ROWS}
-    assert {f.key for f in figure_index(ROOT)} <= {key for row in ROWS for key in row[5].split(", ")}
+    assert {row[4] for row in ROWS} >= CLAIMS
+    assert {key for row in ROWS for key in row[5].split(", ")} >= FIGURES

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from numbers import Rational
+from numbers import Integral, Rational
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +30,7 @@ try:
 except ImportError:
     flint = None  # type: ignore[assignment]
 
-Exact: TypeAlias = np.ndarray  # of Fraction
+Exact: TypeAlias = np.ndarray  # of Fraction, or of what was given
 # The memory of a fraction of small numbers, in doubles.
 FRACTION = 16
 
@@ -39,7 +39,7 @@ FRACTION = 16
 class ExactDerivatives:
     """Value, gradient (length P) and Hessian (P x P) in fractions, weights ordered layer by layer, row by row."""
 
-    value: Fraction
+    value: Rational
     gradient: Exact
     hessian: Exact
 
@@ -48,7 +48,8 @@ class ExactDerivatives:
 def exact_derivatives(weights: Sequence[Any], x: Any, y: Any, *, equilibrated: bool = True) -> ExactDerivatives:
     """Value, gradient and Hessian of F* (or, with `equilibrated=False`, of the loss) in all weights.
 
-    Weights and data are nested lists or arrays of whole numbers or fractions; rows of x and y are examples.
+    Weights and data are nested lists or arrays of whole numbers or fractions; rows of x and y are examples. The
+    result is in fractions, of Python or of the type that was given (those of gmpy2 are ten times as fast).
     Raises TypeError for numbers that were rounded, ValueError for shapes that do not fit.
     Twin: autodiff. Cost: about B d_y P^2 products of fractions; meant for P up to about 60.
     """
@@ -187,7 +188,8 @@ def _exact(values: Any, name: str) -> Exact:
 
 
 def _fractions(values: np.ndarray) -> Exact:
-    flat: Iterable[Fraction] = (Fraction(int(v.numerator), int(v.denominator)) for v in values.ravel())
+    """Whole numbers become fractions, others stay what they are."""
+    flat: Iterable[Rational] = (Fraction(int(v)) if isinstance(v, Integral) else v for v in values.ravel())
     return np.array([*flat, None], dtype=object)[:-1].reshape(values.shape)
 
 
@@ -228,5 +230,5 @@ def _rank(matrix: Exact) -> int:
 def _fmpq_matrix(matrix: Exact) -> Any:
     if flint is None:
         raise ImportError("exact ranks and inertias need python-flint: pip install 'pctheory[rigorous]'")
-    entries = [flint.fmpq(v.numerator, v.denominator) for v in matrix.ravel()]
+    entries = [flint.fmpq(int(v.numerator), int(v.denominator)) for v in matrix.ravel()]
     return flint.fmpq_mat(matrix.shape[0], matrix.shape[1], entries)
