@@ -435,11 +435,46 @@ def _weights(
         raise ValueError(f"seed is {shown(seed)}, expected a whole number of 64 bits")
     numbers = sum(n * m for n, m in pairwise(widths))
     refuse_too_large("weights", (numbers,), "take smaller widths")
-    runs = _drawn(jnp.asarray(seed), tuple(pairwise(widths)), initialisation)
-    if variance is None:
-        return Layers(runs)
-    fans = [1 if initialisation == "orthogonal" else run.shape[2] for run in runs]
-    return Layers(tuple(run * jnp.sqrt(variance / fan) for run, fan in zip(runs, fans, strict=True)))
+    shapes = tuple((fan_out, fan_in) for fan_in, fan_out in pairwise(widths))
+    by_place: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
+    small = max(n * m for n, m in shapes) <= ENTRIES_CLASSES[-1]
+    if small and by_place and is_concrete(seed) and initialisation != "orthogonal":
+        runs: tuple[Any, ...] = _drawn_by_entries(seed, shapes, initialisation)
+    else:
+        runs = _drawn(jnp.asarray(seed), shapes, initialisation)
+    if variance is not None:
+        fans = [1 if initialisation == "orthogonal" else run.shape[2] for run in runs]
+        root = np.sqrt if is_concrete(variance) else jnp.sqrt
+        runs = tuple(run * root(variance / fan) for run, fan in zip(runs, fans, strict=True))
+    return Layers(tuple(map(jnp.asarray, runs)))
+
+
+DRAWS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "gaussian": jax.random.normal,
+    "uniform": partial(jax.random.uniform, minval=-np.sqrt(3), maxval=np.sqrt(3)),
+    "orthogonal": lambda key, shape: jax.random.orthogonal(key, shape[0], m=shape[1]),
+}
+ENTRIES_CLASSES = 4**4, 4**6, 4**8
+
+
+def _drawn_by_entries(
+    seed: Seed, shapes: tuple[tuple[int, int], ...], initialisation: Initialisation
+) -> tuple[np.ndarray, ...]:
+    """As `_drawn`, compiled once for each of a few numbers of entries instead of each list of widths.
+
+    An entry depends on its place alone, so those of a matrix are the first of a longer row.
+    """
+    drawn = []
+    with jax.ensure_compile_time_eval():
+        for l, (n, m) in enumerate(shapes, start=1):
+            size = next(size for size in ENTRIES_CLASSES if n * m <= size)
+            drawn.append(np.asarray(_entries(seed, l, size, initialisation))[: n * m].reshape(n, m))
+    return tuple(np.stack(list(run)) for _, run in groupby(drawn, key=np.shape))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _entries(seed: Array, layer: Array, size: int, initialisation: Initialisation) -> Array:
+    return DRAWS[initialisation](jax.random.fold_in(jax.random.key(seed), layer), (size,))
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -448,16 +483,10 @@ def _drawn(seed: Array, shapes: tuple[tuple[int, int], ...], initialisation: Ini
 
     One layer at a time: memory for the random bits of one layer, not of all.
     """
-    draws: dict[str, Callable[[Array, tuple[int, int]], Array]] = {
-        "gaussian": jax.random.normal,
-        "uniform": partial(jax.random.uniform, minval=-np.sqrt(3), maxval=np.sqrt(3)),
-        "orthogonal": lambda key, shape: jax.random.orthogonal(key, shape[0], m=shape[1]),
-    }
-    draw = draws[initialisation]
     key, start, runs = jax.random.key(seed), 1, []
-    for (fan_in, fan_out), run in groupby(shapes):
+    for shape, run in groupby(shapes):
         stop = start + len(list(run))
-        layer = partial(lambda shape, l: draw(jax.random.fold_in(key, l), shape), (fan_out, fan_in))
+        layer = partial(lambda shape, l: DRAWS[initialisation](jax.random.fold_in(key, l), shape), shape)
         runs.append(jax.lax.map(layer, jnp.arange(start, stop)))
         start = stop
     return tuple(runs)

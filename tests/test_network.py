@@ -113,6 +113,21 @@ def test_weights_do_not_depend_on_depth():
     assert not np.array_equal(long.weights[1], long.weights[2])
 
 
+@pytest.mark.parametrize("initialisation", ["gaussian", "uniform"])
+def test_small_layers_are_drawn_as_large_ones(monkeypatch, initialisation):
+    def weights(widths: tuple[int, ...], seed: int) -> pctheory.Layers:
+        return pctheory.standard(widths, seed=seed, initialisation=initialisation).weights
+
+    drawn = [((5, 7, 7, 3), 0), ((1, 1, 1), 2**40), ((20, 30, 5), -3)]
+    expected = [weights(*which) for which in drawn]
+    traced = jax.jit(lambda t: weights((5, 7, 7, 3), 0)[1] * t)(1.0)
+    np.testing.assert_array_equal(traced, expected[0][1])
+    monkeypatch.setattr("pctheory.network.ENTRIES_CLASSES", (0,))
+    for which, small in zip(drawn, expected, strict=True):
+        for one, other in zip(small, weights(*which), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_depth_one_has_the_input_scaling():
     assert pctheory.mupc((9, 2), seed=0).scalings == pytest.approx(1 / 3)
     assert pctheory.ntp((9, 2), seed=0).scalings == pytest.approx(1 / 3)
