@@ -77,6 +77,10 @@ def _by_gram_matrices(given: Setting) -> Values:
     return np.array(found)
 
 
+def _flat(stack: Values) -> Values:
+    return stack.reshape(len(stack), -1)
+
+
 def _by_catalan_numbers(given: Setting) -> Values:
     r"""L = 3: all vectors are polynomials of V = W_2(0) / sqrt N on X = h_1(0) and w = W_3(0).
 
@@ -87,12 +91,12 @@ def _by_catalan_numbers(given: Setting) -> Values:
     k, examples = given.rate * given.gamma / batch, slice(batch)
     catalan = [math.comb(2 * n, n) / (n + 1) for n in range(2 * size + 1)]
     hankel = np.array([[[catalan[i + j + up] for j in range(size)] for i in range(size)] for up in range(2)])
-    kernel, identity = given.input_kernel, np.eye(d_y)
+    kernel = given.input_kernel
 
     def inner(a: Values, b: Values, layer: int) -> Values:
         """a_m b_n / N for stacks of vectors of the layer, each (size, batch + d_y)."""
-        of_x = np.einsum("mip,ij,njq,pq->mn", a[..., :batch], hankel[layer - 1], b[..., :batch], kernel)
-        of_w = np.einsum("mip,ij,njq,pq->mn", a[..., batch:], hankel[2 - layer], b[..., batch:], identity)
+        of_x = _flat(a[..., :batch]) @ _flat(hankel[layer - 1] @ b[..., :batch] @ kernel).T
+        of_w = _flat(a[..., batch:]) @ _flat(hankel[2 - layer] @ b[..., batch:]).T
         return np.asarray(of_x + of_w)
 
     def shifted(a: Values, part: slice) -> Values:

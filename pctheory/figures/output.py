@@ -50,7 +50,11 @@ def _pictures(plan: FigurePlan, arrays: Mapping[str, Arrays], provenance: Mappin
             picture = plan.figure.draw(arrays, plan.parameters)
             if not isinstance(picture, matplotlib.figure.Figure):
                 raise TypeError(f"draw of {plan.figure.key}: must return a matplotlib Figure, got {picture!r}")
-            return {suffix: _saved(picture, suffix, entries) for suffix, entries in metadata.items()}
+            contents = {}
+            for suffix, entries in metadata.items():
+                contents[suffix] = _saved(picture, suffix, entries)
+                picture.set_layout_engine("none")  # it stays as it is: the same in both, and laid out once
+            return contents
     finally:
         for number in set(plt.get_fignums()) - open_before:
             plt.close(number)
