@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--record", action="store_true", help="keep what came of it in the package, for those with the same code"
     )
+    audit.add_argument("--recompute", action="store_true", help="plant also what was planted before")
     audit.add_argument(
         "--out", type=Path, default=DEFAULT_OUT / "audit", metavar="DIR", help="where outcomes are kept"
     )
@@ -420,7 +421,8 @@ def _audit(given: argparse.Namespace) -> int:
     claims = [] if ledger is None else ledger["claims"]
     seconds, sound = {claim["key"]: claim["seconds"] for claim in claims}, sound_claims(claims, given.root)
     found = {}
-    audit = Audit(given.root, given.out, seconds, sound, given.time_limit, control=not given.quick)
+    limits = {"control": not given.quick, "recompute": given.recompute}
+    audit = Audit(given.root, given.out, seconds, sound, given.time_limit, **limits)
     started = partial(print, "started:", file=sys.stderr, flush=True)
     with closing(audit.outcomes(faults, given.jobs, started)) as stream:
         for caught in stream:

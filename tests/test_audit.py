@@ -320,8 +320,9 @@ def test_quick_audit_catches_all_and_tells_the_ledger(tmp_path: Path):
     ledger = tmp_path / "claims.json"
     write_ledger(ledger, ledger_of([], pctheory="0", versions={}, started=0.0, seconds=0.0))
     options = ["--quick", "--out", str(tmp_path / "audit"), "--ledger", str(ledger), "--jobs", "1"]
-    done = command(*options)
+    done = command(*options, "--recompute")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "found before" not in done.stdout
     faults = chosen(FAULTS, [], quick=True)
     assert f"{len(faults)} faults planted, {len(faults)} caught" in done.stdout
     kept = {fault["name"]: fault for fault in read_ledger(ledger)["audit"]["faults"]}

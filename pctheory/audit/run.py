@@ -28,7 +28,7 @@ from typing import Any
 
 from ..claims import claim_index
 from ..compiled_code import STORE
-from ..figures.sources import figure_sources
+from ..figures.sources import SourceTree
 from ..files import writable_folder, write_json
 from ..processes import Job, Raised, one_thread, outcomes, refuse_limits
 from .catalogue import Fault
@@ -69,7 +69,7 @@ class Audit:
 
     seconds: how long each claim takes, as far as that is known. limit: seconds for one process. out: where outcomes
     and compiled code are kept. control: whether all that the catalogue names must first pass without a fault; but
-    for the `sound` claims, known to hold.
+    for the `sound` claims, known to hold. recompute: whether faults are planted that were before.
     """
 
     root: Path
@@ -78,6 +78,7 @@ class Audit:
     sound: frozenset[str] = frozenset()
     limit: float = 300.0
     control: bool = True
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         refuse_limits(1, self.limit)
@@ -85,6 +86,7 @@ class Audit:
         self._running: set[subprocess.Popen[str]] = set()
         self._lock, self._over = threading.Lock(), False
         self._digests: dict[str, dict[str, str]] = {}
+        self._tree = SourceTree(self.root, self.root / "pctheory")
 
     def outcomes(
         self, faults: Sequence[Fault], jobs: int, started: Callable[[str], None] = lambda name: None
@@ -98,7 +100,7 @@ class Audit:
         for fault in faults:
             self._check(fault)
             if not fault.equivalent:
-                if (found := self._kept(fault)) is None:
+                if self.recompute or (found := self._kept(fault)) is None:
                     waiting.append(fault)
                 else:
                     yield found
@@ -226,9 +228,10 @@ class Audit:
     def _sources_of(self, module: str) -> dict[str, str]:
         with self._lock:
             if module not in self._digests:
-                files = figure_sources(module, self.root, self.root / "pctheory").files.values()
-                paths = sorted(str(file.relative_to(self.root)) for file in files)
-                self._digests[module] = {path: _digest_of(self.root / path) for path in paths}
+                found = self._tree.sources(module)
+                self._digests[module] = {
+                    str(file.relative_to(self.root)): found.digests[name] for name, file in found.files.items()
+                }
             return self._digests[module]
 
     def _other_claims(self, fault: Fault) -> list[str]:
@@ -355,10 +358,6 @@ def _last_line(output: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest_of(file: Path) -> str:
-    return _digest(file.read_text("utf-8")) if file.is_file() else ""
 
 
 def _read(file: Path) -> Any:

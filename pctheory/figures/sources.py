@@ -14,7 +14,7 @@ import functools
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,16 +62,7 @@ def figure_sources(module: str, root: Path, package: Path = PACKAGE) -> Sources:
 
     Cost: one parse of each file involved.
     """
-    tree = SourceTree(root, package)
-    files: dict[str, Path] = {}
-    waiting = [module]
-    while waiting:
-        for name, file in tree.files(waiting.pop()):
-            if name not in files:
-                files[name] = file
-                waiting += _dotted_names(file.read_text("utf-8"), name, file.name == "__init__.py")
-    ordered = dict(sorted(files.items()))
-    return Sources(ordered, {name: digest_of(file) for name, file in ordered.items()})
+    return SourceTree(root, package).sources(module)
 
 
 def carrying(jobs: Iterable[Job[W]], code: Callable[[W], Code]) -> deque[Job[W]]:
@@ -81,10 +72,37 @@ def carrying(jobs: Iterable[Job[W]], code: Callable[[W], Code]) -> deque[Job[W]]
 
 @dataclass(frozen=True)
 class SourceTree:
-    """Where modules lie: pctheory in the folder `package`, all others in the checkout `root`."""
+    """Where modules lie: pctheory in the folder `package`, all others in the checkout `root`.
+
+    What is found is remembered: files must not change during its life.
+    """
 
     root: Path
     package: Path
+    _seen: dict[str, tuple[tuple[str, Path], ...]] = field(default_factory=dict, init=False, compare=False)
+    _inside: dict[Path, tuple[frozenset[str], str]] = field(default_factory=dict, init=False, compare=False)
+
+    def sources(self, module: str) -> Sources:
+        """The modules that importing `module` runs, and those that they import."""
+        found: dict[str, Path] = {}
+        waiting = [module]
+        while waiting:
+            dotted = waiting.pop()
+            if dotted not in self._seen:
+                self._seen[dotted] = tuple(self.files(dotted))
+            for name, file in self._seen[dotted]:
+                if name not in found:
+                    found[name] = file
+                    waiting += self._read(name, file)[0]
+        ordered = dict(sorted(found.items()))
+        return Sources(ordered, {name: self._read(name, file)[1] for name, file in ordered.items()})
+
+    def _read(self, name: str, file: Path) -> tuple[frozenset[str], str]:
+        """What the file of a module imports, and its digest."""
+        if file not in self._inside:
+            names = _dotted_names(file.read_text("utf-8"), name, file.name == "__init__.py")
+            self._inside[file] = names, digest_of(file)
+        return self._inside[file]
 
     def files(self, dotted: str) -> Iterator[tuple[str, Path]]:
         """The (module, file) pairs that importing the dotted name runs: packages on the way, then its module."""
