@@ -88,6 +88,13 @@ def _ended(given: argparse.Namespace) -> int:
         return stopped.status
 
 
+def _path(name: str) -> Path:
+    """Of a file or folder; not the current one where a variable of the shell was empty."""
+    if not name:
+        raise argparse.ArgumentTypeError("expected a name, got an empty one")
+    return Path(name)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pctheory", description="Theory of linear predictive-coding networks: claims checked, figures drawn."
@@ -104,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "check claims; exit 1 if one fails")
     check.add_argument("keys", nargs="*", metavar="KEY", help="claims to check, with all they use (default: all)")
     check.add_argument("--paper", metavar="P", help="only the claims of this paper, for example saddles-2024")
-    check.add_argument("--json", type=Path, metavar="FILE", help="write the ledger, with all evidence, to FILE")
-    check.add_argument("--compare", type=Path, metavar="OLD", help="say what changed since the ledger OLD")
+    check.add_argument("--json", type=_path, metavar="FILE", help="write the ledger, with all evidence, to FILE")
+    check.add_argument("--compare", type=_path, metavar="OLD", help="say what changed since the ledger OLD")
     derive = command(
         "derive", _derive, "print proofs at every depth, and the explicit derivation for scalar chains"
     )
@@ -122,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--quick", action="store_true", help="only a handful of faults, checks taken as sound")
     audit.add_argument(
         "--ledger",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="write what came of it into this ledger; claims that it shows to hold are not tried first",
     )
@@ -131,22 +138,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     audit.add_argument("--recompute", action="store_true", help="plant also what was planted before")
     audit.add_argument(
-        "--out", type=Path, default=DEFAULT_OUT / "audit", metavar="DIR", help="where outcomes are kept"
+        "--out", type=_path, default=DEFAULT_OUT / "audit", metavar="DIR", help="where outcomes are kept"
     )
     report = command("report", _report, "build the site that shows what was verified, from recorded results")
     default = DEFAULT_OUT / LEDGER
-    report.add_argument("--ledger", type=Path, default=default, metavar="FILE", help=f"(default: {default})")
+    report.add_argument("--ledger", type=_path, default=default, metavar="FILE", help=f"(default: {default})")
     report.add_argument(
-        "--figures", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"what was drawn (default: {DEFAULT_OUT})"
+        "--figures", type=_path, default=DEFAULT_OUT, metavar="DIR", help=f"what was drawn (default: {DEFAULT_OUT})"
     )
     report.add_argument(
-        "--out", type=Path, default=Path("report"), metavar="DIR", help="replaced (default: report)"
+        "--out", type=_path, default=Path("report"), metavar="DIR", help="replaced (default: report)"
     )
     reproduce = command("reproduce", _reproduce, "check every claim, draw every figure and build the report")
     for made in (figure, reproduce):
         made.add_argument("--preset", default="default", help=f"{', '.join(PRESETS)} (default: default)")
-        made.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"(default: {DEFAULT_OUT})")
-        made.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with MNIST and the like")
+        made.add_argument("--out", type=_path, default=DEFAULT_OUT, metavar="DIR", help=f"(default: {DEFAULT_OUT})")
+        made.add_argument("--data-dir", type=_path, metavar="DIR", help="folder with MNIST and the like")
         made.add_argument("--recompute", action="store_true", help="ignore what is cached")
     for made in (check, figure, audit, reproduce):
         _add_limits(made)
@@ -155,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
             "--scheduler", metavar="ADDRESS", help="compute on the Dask cluster at tcp://HOST:PORT instead of here"
         )
     for made in (listing, check, figure, audit, report, reproduce):
-        made.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the checkout (default: here)")
+        made.add_argument("--root", type=_path, default=Path(), metavar="DIR", help="the checkout (default: here)")
     return parser
 
 

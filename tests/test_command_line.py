@@ -141,6 +141,14 @@ def test_bad_input_is_one_line(
     assert not written.out
 
 
+@pytest.mark.parametrize("words", [["figure", "--out", ""], ["check", "--json", ""], ["report", "--root", ""]])
+def test_an_empty_name_is_not_the_current_folder(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert f"argument {words[1]}: expected a name, got an empty one" in capsys.readouterr().err
+
+
 def test_a_process_of_bad_input_ends_with_2():
     result = run("figure", "nothing")
     assert result.returncode == 2

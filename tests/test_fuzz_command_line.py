@@ -83,7 +83,7 @@ OPTIONS: dict[str, dict[str, Sequence[str]]] = {
     "check": LIMITS | {"--paper": WORDS, "--json": PATHS, "--compare": PATHS, "--scheduler": ADDRESSES},
     "derive": {"--depth": NUMBERS, "--dimensions": NUMBERS, "--latex": ()},
     "figure": FIGURES,
-    "audit": LIMITS | {"--quick": (), "--ledger": PATHS, "--out": PATHS},
+    "audit": LIMITS | {"--quick": (), "--recompute": (), "--ledger": PATHS, "--out": PATHS},
     "report": {"--ledger": PATHS, "--figures": PATHS, "--out": PATHS, "--root": PATHS},
     "reproduce": FIGURES,
     "": {"--version": (), "--help": (), "-h": ()},

@@ -159,7 +159,7 @@ def test_stopped_checks(tmp_path, name):
 
 
 def test_stopped_audit(tmp_path):
-    with running(ROOT, "audit", "variance-by-fan-out", "--out", str(tmp_path)) as process:
+    with running(ROOT, "audit", "variance-by-fan-out", "--recompute", "--out", str(tmp_path)) as process:
         for line in process.stderr:
             if line.startswith("started:"):
                 break

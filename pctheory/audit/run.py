@@ -286,6 +286,7 @@ class Audit:
         environment = os.environ | {
             "PYTHONPATH": str(copy),
             STORE: str((self.out / "compiled").resolve()),
+            "COLUMNS": "400",  # pytest cuts what it says of a failure to the width of the terminal
         }
         one_thread(environment)
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
