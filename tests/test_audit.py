@@ -341,6 +341,9 @@ def test_a_fault_that_is_none_is_refused_on_the_command_line():
 
 
 @pytest.mark.slow
-def test_every_fault_is_caught_by_a_claim_and_a_test(tmp_path: Path):
-    away = [c.name for c in Audit(ROOT, tmp_path).outcomes(list(FAULTS.values()), 2) if not c.is_caught]
+@pytest.mark.parametrize("part", range(6))
+def test_every_fault_is_caught_by_a_claim_and_a_test(tmp_path: Path, part: int):
+    """In parts, as a test that takes a quarter of an hour is taken to hang."""
+    audit = Audit(ROOT, tmp_path, control=False, recompute=True)
+    away = [caught.name for caught in audit.outcomes(list(FAULTS.values())[part::6], 2) if not caught.is_caught]
     assert not away
