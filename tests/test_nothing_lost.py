@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 
 
 # A thousand in parts, for no test may take more than a quarter of an hour.
-STORMS = [(5, 0), *(pytest.param(50, seed, marks=pytest.mark.slow) for seed in range(1, 21))]
+STORMS = [(8, 0), *(pytest.param(50, seed, marks=pytest.mark.slow) for seed in range(1, 21))]
 
 
 @pytest.mark.parametrize(("number", "seed"), STORMS)
