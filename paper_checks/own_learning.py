@@ -9,10 +9,10 @@ Independent routes: Taylor coefficients along a change of the weights, in fracti
 
 from functools import partial
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 
+from paper_checks._slopes import slope_remainder
 from pctheory.claims import Check, claim, judged, largest, scaled_error
 from pctheory.dynamics import backpropagation_rule, equilibrium_rule
 from tests import oracles
@@ -35,14 +35,7 @@ def _gradient(given: Case, *, rescaled: bool, scaled: bool = True, settled: bool
 
 
 def _slope_remainder(formula: Any, given: Case) -> list[Any]:
-    """Derivatives of the loss and of F* along a random change of all weights, less those of the formula."""
-    rng = np.random.default_rng(crc32(given.name.encode()))
-    change = [rng.integers(-2, 3, w.shape).astype(given.x.dtype) for w in given.weights]
-    return [
-        oracles.along(given, change, rescaled=rescaled)[1]
-        - sum((g * c).sum() for g, c in zip(formula(given, rescaled=rescaled), change, strict=True))
-        for rescaled in (False, True)
-    ]
+    return [slope_remainder(given, formula(given, rescaled=r), rescaled=r) for r in (False, True)]
 
 
 def _rule_error(formula: Any, pair: tuple[Case, str]) -> float:

@@ -19,11 +19,11 @@ from fractions import Fraction
 from functools import cache, partial
 from itertools import product
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from paper_checks._slopes import slope_remainder
 from paper_checks._trust_region import (
     NARROW,
     SMALL,
@@ -87,33 +87,25 @@ def _reading(given: Case, *, reading: str) -> list[np.ndarray]:
     return [-a * total / count for a, total in zip(given.scalings, totals[reading], strict=True)]
 
 
-def _change(given: Case) -> list[np.ndarray]:
-    rng = np.random.default_rng(crc32(given.name.encode()))
-    return [rng.integers(-2, 3, w.shape).astype(given.x.dtype) for w in given.weights]
-
-
 def _slope_remainder(formula: Formula, given: Case, *, layers: int | None = None) -> Any:
-    """The derivative of F* along a random change of the first weights, or of all, and what the formula says."""
-    change = [c * (layers is None or l < layers) for l, c in enumerate(_change(given))]
-    slope = sum((g * c).sum() for g, c in zip(formula(given), change, strict=True))
-    return oracles.along(given, change)[1] - slope
+    return slope_remainder(given, formula(given), layers=layers)
+
+
+def _library_error(given: Case, reading: str, expected: list[np.ndarray]) -> float:
+    found = trust_region.gradient_decomposition(given.net, given.x, given.y).readings[reading]
+    size = oracles.scale(given, oracles.equilibrium(given)) * float(max(np.abs(given.precisions)))
+    return scaled_error(found, oracles.flat(expected), scale=size, condition=oracles.condition(given))
 
 
 def _library_reading(given: Case, reading: str) -> float:
     """Against the local rule at the equilibrium, the gradient of F* by the envelope theorem."""
-    found = trust_region.gradient_decomposition(given.net, given.x, given.y).readings[reading]
-    expected = oracles.flat(oracles.partial_weight_gradient(given, oracles.equilibrium(given)))
-    size = oracles.scale(given, oracles.equilibrium(given)) * float(max(np.abs(given.precisions)))
-    return scaled_error(found, expected, scale=size, condition=oracles.condition(given))
+    return _library_error(given, reading, oracles.partial_weight_gradient(given, oracles.equilibrium(given)))
 
 
 def _written_out_error(pair: tuple[Case, str], *, taken_for: str | None = None) -> float:
     """The library's reading against the same one written out, or against another."""
     given, reading = pair
-    found = trust_region.gradient_decomposition(given.net, given.x, given.y).readings[reading]
-    expected = oracles.flat(READINGS[taken_for or reading](given))
-    size = oracles.scale(given, oracles.equilibrium(given)) * float(max(np.abs(given.precisions)))
-    return scaled_error(found, expected, scale=size, condition=oracles.condition(given))
+    return _library_error(given, reading, READINGS[taken_for or reading](given))
 
 
 def _of_library(reading: str, pair: tuple[Case, str]) -> float:

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import flint
+import gmpy2
 import jaxtyping
+import mpmath
 import numpy as np
 import pytest
 import sympy
@@ -31,6 +33,8 @@ from pctheory.claims import (
     scaled_error,
     verdict,
 )
+
+from .cases import exact
 
 INF, NAN = math.inf, math.nan
 
@@ -249,7 +253,10 @@ def test_exact_remainders(remainder, status: str):
 
 @pytest.mark.parametrize(
     "remainder",
-    [0.0, np.zeros(2), 0j, np.float32(0), np.array([0, 0.0], dtype=object)],
+    [
+        *(0.0, np.zeros(2), 0j, np.float32(0), np.array([0, 0.0], dtype=object)),
+        *(gmpy2.mpfr(0), sympy.Float(0), mpmath.mpf(0)),
+    ],
     ids=lambda r: type(r).__name__,
 )
 def test_a_rounded_zero_is_no_exact_evidence(remainder):
@@ -257,6 +264,10 @@ def test_a_rounded_zero_is_no_exact_evidence(remainder):
         check.exact("", [1], lambda c: remainder, twins={"wrong": lambda c: 1})
 
     assert judge(run)[1][0].startswith("TypeError: a remainder holds floating-point numbers")
+
+
+def test_sympy_reads_the_fractions_of_cases_exactly():
+    assert sympy.sympify(exact(1, 3)) == sympy.Rational(1, 3)
 
 
 # Balls: midpoint and radius

@@ -17,6 +17,7 @@ from pctheory import saddles
 from pctheory.claims import TOLERANCE, scaled_error
 from pctheory.saddles import exact
 from tests import oracles
+from tests.cases import exact as fraction
 from tests.cases import rational_cases
 from tests.critical_points import EXACT, critical_point, points
 
@@ -181,6 +182,19 @@ def test_exact_and_rounded_classification_agree():
         kinds[ours.kind] += 1
     assert kinds["strict saddle"] > 10
     assert kinds["non-strict"] > 0  # the best fit of rank one below a bottleneck, until `least` says so
+
+
+def test_exact_derivatives_are_in_the_fractions_given():
+    weights, x, y = [[[1, 2]], [[3]]], [[1, 1]], [[2]]
+    plain, ours = (
+        saddles.exact_derivatives([np.vectorize(kind, otypes=[object])(w) for w in weights], x, y)
+        for kind in (Fraction, fraction)
+    )
+    for one, other in ((plain.hessian, ours.hessian), (plain.gradient, ours.gradient)):
+        np.testing.assert_array_equal(one, other)
+    assert plain.value == ours.value
+    assert isinstance(plain.value, Fraction)
+    assert isinstance(ours.value, type(fraction()))
 
 
 def test_non_strict_saddle_and_what_moves_it():
