@@ -328,8 +328,8 @@ MEMORY: dict[str, tuple[Callable[[], object], str]] = {
         "records: steps x numbers in one: 10000000000000 x 1 numbers need",
     ),
     "a dense Hessian": (
-        lambda: pctheory.activity_hessian_dense(pctheory.mupc((1, *(4,) * 1_000_000, 1), seed=0)),
-        "activity_hessian_dense: 4000000 x 4000000 numbers need 119209.3 GiB",
+        lambda: pctheory.activity_hessian_dense(wide_hidden()),
+        "activity_hessian_dense: 1000000 x 1000000 numbers need 7450.6 GiB",
     ),
 }
 

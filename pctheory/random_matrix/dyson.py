@@ -31,6 +31,8 @@ REACH, SHORT = 0.9, 0.2
 DESCENT = (1.0, 0.1, 3e-3, 1e-8)  # heights above the real axis, relative
 UPRIGHT = 10.0  # a height that is nearly the imaginary axis
 PATIENCE, CLOSEST = 25, 1.01  # iterations before a height between is tried, and the least ratio of heights
+# Which of a pair's three responses are to what arrives from the left, which to what arrives from the right.
+FROM_LEFT, FROM_RIGHT = np.array([1.0, 0, 0]).reshape(3, 1, 1), np.array([0, 1.0, 0]).reshape(3, 1, 1)
 RUNG = 2.0  # of the ladder of starting points on the imaginary axis
 
 
@@ -237,30 +239,27 @@ class DysonEquation:
         a, b, c, d = a * scale, b * scale, c * scale, d * scale
         # the response (column, row) to what arrives from the left, from the right, and to the pair's own residual
         back, on = up * column, down * row
+        residual = diagonal[1:] - m
         from_left = d * column + b * on, a * on + c * column
         from_right = d * back + b * row, a * row + c * back
-        residual = diagonal[1:] - m
         own = d * residual[0::2] + b * residual[1::2], a * residual[1::2] + c * residual[0::2]
+        responses = np.array([from_left, from_right, own])
+        u, v = to_row * responses[:, 0], to_column * responses[:, 1]
         leftward, rightward = links * backward[1::2] ** 2, links[1:] * forward[2:-1:2] ** 2
         rightward = np.concatenate([rightward, np.zeros((1, len(z)))])  # to no one
-
-        def leaving(response: tuple[Complex, Complex], left: int, right: int) -> tuple[Complex, Complex]:
-            u, v = to_row * response[0], to_column * response[1]
-            return leftward * (v + up * (u + right)), rightward * (u + down * (v + left))
-
-        left, right = _two_sided(leaving(from_left, 1, 0), leaving(from_right, 0, 1), leaving(own, 0, 0))
+        left, right = _two_sided(leftward * (v + up * (u + FROM_RIGHT)), rightward * (u + down * (v + FROM_LEFT)))
         step = np.empty_like(m)
         for k in (0, 1):
             step[k::2] = from_left[k] * left + from_right[k] * right + own[k]
         return step, diagonal[1:]
 
 
-Leaving: TypeAlias = tuple[Complex, ...]  # to the left, to the right
+def _two_sided(leftward: Complex, rightward: Complex) -> tuple[Complex, Complex]:
+    """What arrives at each pair from the left and the right, nothing arriving at the ends.
 
-
-def _two_sided(of_left: Leaving, of_right: Leaving, of_own: Leaving) -> tuple[Complex, Complex]:
-    """What arrives at each pair from the left and the right, nothing arriving at the ends."""
-    (ll, lr), (rl, rr), (sl, sr) = of_left, of_right, of_own
+    leftward, rightward: what leaves a pair for what arrives from the left, from the right, and of its own.
+    """
+    (ll, rl, sl), (lr, rr, sr) = leftward, rightward
     returned, sent = np.zeros_like(ll), np.zeros_like(ll)  # from the left: returned * (what was sent there) + sent
     for n in range(len(ll) - 1):
         through = lr[n] / (1 - ll[n] * returned[n])

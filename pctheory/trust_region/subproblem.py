@@ -18,6 +18,7 @@ however close lambda comes to -lambda_1, which is the (nearly) hard case.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -109,14 +110,15 @@ def _spectrum(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.
     room, _ = lapack.dsytrd_lwork(size, lower=1)
     packed, diagonal, beside, scales, _ = lapack.dsytrd(matrix, lower=1, lwork=int(room))
     values, vectors = eigh_tridiagonal(diagonal, beside)
+    return values, vectors, partial(_reflected, packed, scales)
 
-    def reflected(vector: np.ndarray, which: str) -> np.ndarray:
-        if size == 1:
-            return vector
-        image, *_ = lapack.dormqr("L", which, packed[1:, :-1], scales, vector[1:, None], lwork=64)
-        return np.append(vector[0], image[:, 0])
 
-    return values, vectors, reflected
+def _reflected(packed: np.ndarray, scales: np.ndarray, vector: np.ndarray, which: str) -> np.ndarray:
+    """The product with Q or Q^T, from the reflections of LAPACK's dsytrd."""
+    if len(vector) == 1:
+        return vector
+    image, *_ = lapack.dormqr("L", which, packed[1:, :-1], scales, vector[1:, None], lwork=64)
+    return np.append(vector[0], image[:, 0])
 
 
 def _solved(values: np.ndarray, gamma: np.ndarray, radius: float) -> tuple[np.ndarray, float, bool, bool]:
