@@ -53,7 +53,7 @@ class Setting:
     skips: bool = False
     adam: bool = False
     step: float = 0.02
-    iterations: int = 2000
+    iterations: int = 1000
     left: float = 0.8
 
 
@@ -120,21 +120,21 @@ def speedup(setting: Setting) -> Speedup:
 
 BASE = Setting("3 hidden layers, width 16, gain 0.2, SGD")
 DEPTHS = (
-    replace(BASE, name="1 hidden layer", hidden=1, iterations=400),
-    replace(BASE, name="2 hidden layers", hidden=2, iterations=1000),
+    replace(BASE, name="1 hidden layer", hidden=1, iterations=100),
+    replace(BASE, name="2 hidden layers", hidden=2, iterations=300),
     BASE,
     replace(BASE, name="4 hidden layers", hidden=4, step=0.05),
 )
 GAINS = (
-    replace(BASE, name="gain 0.4", gain=0.4, step=0.05, iterations=300),
+    replace(BASE, name="gain 0.4", gain=0.4, step=0.05, iterations=100),
     BASE,
-    replace(BASE, name="gain 0.1", gain=0.1, step=0.05, iterations=2500),
+    replace(BASE, name="gain 0.1", gain=0.1, step=0.05, iterations=1500),
 )
 OTHERS = (
     replace(BASE, name="width 8", width=8),
     replace(BASE, name="width 32", width=32),
-    replace(BASE, name="tanh", activation="tanh", step=0.1, iterations=400),
-    replace(BASE, name="ReLU", activation="ReLU", step=0.1, iterations=1200),
+    replace(BASE, name="tanh", activation="tanh", step=0.1, iterations=250),
+    replace(BASE, name="ReLU", activation="ReLU", step=0.1, iterations=800),
 )
 NEGATED = (
     replace(BASE, name="Adam", adam=True, step=1e-3, iterations=300),

@@ -168,8 +168,10 @@ def _kind(annotation: Any) -> Kind | None:
     simple = _SIMPLE.get(origin or annotation)
     if simple is not None:
         return simple
-    if origin is Literal or annotation is int:
-        return None  # whole numbers and options are judged with their bounds
+    if origin is Literal:
+        return _SIMPLE[str]  # which one is judged with the others
+    if annotation is int:
+        return None  # whole numbers are judged with their bounds
     if isinstance(annotation, type) and annotation.__module__.partition(".")[0] in CHECKED_PACKAGES:
         return f"a {annotation.__name__}", lambda value: isinstance(value, annotation)
     return None

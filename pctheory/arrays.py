@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
+from .arguments import shown
+
 R = TypeVar("R")
 
 
@@ -34,6 +36,17 @@ def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | Non
     if is_concrete(array) and not np.isfinite(array).all():
         raise ValueError(f"{name} holds {_first_non_finite(array)}; every entry must be finite")
     return array if isinstance(array, jax.Array) else jnp.array(array)  # a copy: the caller may change his
+
+
+def number_returned(name: str, made: object) -> Array:
+    """`made`, which the function `name` returned; TypeError if that is no number, ValueError if it is many."""
+    try:
+        value = jnp.asarray(made)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} returns {shown(made)}, expected a number") from error
+    if value.shape != ():
+        raise ValueError(f"{name} returns shape {value.shape}, expected a number; sum or average it")
+    return value
 
 
 def is_concrete(value: object) -> bool:

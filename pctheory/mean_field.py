@@ -77,7 +77,7 @@ def mean_field_descent(
         (depth + 1, 2, steps, steps, len(x) ** 2 + y.size + y.shape[1] ** 2),
         "take fewer steps or examples",
     )
-    layers = _at_rest(x, y, depth, steps)
+    layers = _at_rest(_kernel("mean_field_descent", x), y.shape[1], depth, steps)
     forces, scale = np.zeros((steps, *y.shape)), rate * gamma / len(x)
     predictions = np.zeros((steps, *y.shape))
     for t in range(steps):
@@ -114,9 +114,8 @@ def lazy_descent(x: ArrayLike, y: ArrayLike, *, depth: int, rate: float, steps: 
     refuse_too_large(
         "lazy_descent", (depth, 2, steps, steps, len(x) ** 2 + y.shape[1] ** 2), "take fewer steps or layers"
     )
-    predictions = np.zeros((steps, *y.shape))
+    predictions, kernel = np.zeros((steps, *y.shape)), _kernel("lazy_descent", x)
     with np.errstate(over="ignore", invalid="ignore"):
-        kernel = finite_result("lazy_descent", x @ x.T / x.shape[1])
         for t in range(1, steps):
             predictions[t] = predictions[t - 1] + rate * depth / len(x) * kernel @ (y - predictions[t - 1])
     losses = _losses("lazy_descent", predictions, y, rate)
@@ -207,13 +206,19 @@ class _Fields:
         return np.asarray(from_below + from_above)
 
 
-def _at_rest(x: Inputs, y: Targets, depth: int, steps: int) -> list[_Fields]:
+def _kernel(name: str, x: Inputs) -> Float[np.ndarray, "batch batch"]:
+    """Of the inputs; FloatingPointError where it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return finite_result(name, x @ x.T / x.shape[1])
+
+
+def _at_rest(kernel: np.ndarray, outputs: int, depth: int, steps: int) -> list[_Fields]:
     """Layers 0..L, of which 0 has the kernel of the inputs and L that of the outputs."""
-    n, m = steps * len(x), steps * y.shape[1]
+    n, m = steps * len(kernel), steps * outputs
     shapes = ((n, n), (n, m), (m, n), (m, m), (n, n), (m, m))
     layers = [_Fields(*(np.zeros(shape) for shape in shapes)) for _ in range(depth + 1)]
-    layers[0].h_h[:] = np.tile(x @ x.T / x.shape[1], (steps, steps))
-    layers[-1].g_g[:] = np.tile(np.eye(y.shape[1]), (steps, steps))
+    layers[0].h_h[:] = np.tile(kernel, (steps, steps))
+    layers[-1].g_g[:] = np.tile(np.eye(outputs), (steps, steps))
     return layers
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
+import jax
 import jaxtyping
 import numpy as np
 import optax
 import pytest
+import scipy.sparse
 
 import pctheory
+from pctheory import random_matrix
 from pctheory.saddles import Derivatives
 
 
@@ -22,10 +25,25 @@ def without_shape_checks():
 W1, W2 = np.ones((3, 2)), np.ones((1, 3))
 X, Y = np.ones((4, 2)), np.ones((4, 1))
 HIDDEN = [np.ones((4, 3))]
+LAW = random_matrix.semicircle(1.0)
 
 
 def net() -> pctheory.LinearPCN:
     return pctheory.LinearPCN([W1, W2])
+
+
+def coordinates(gradient: Callable[..., object]) -> object:
+    def drawn(size: int, seed: int) -> pctheory.LinearPCN:
+        return pctheory.standard((2, size, 1), seed=seed)
+
+    return pctheory.coordinate_check(
+        drawn, (2, 3), (X, Y), seeds=(0, 1), optimiser=lambda size: optax.sgd(0.1), gradient=gradient
+    )
+
+
+def flow_until(quantity: Callable[..., object]) -> object:
+    tolerances = {"relative_tolerance": 1e-8, "absolute_tolerance": 1e-12}
+    return pctheory.escape_time_of_flow(pctheory.loss, net(), X, Y, quantity=quantity, threshold=0.1, **tolerances)
 
 
 def with_entry(array: np.ndarray, value: float) -> np.ndarray:
@@ -233,6 +251,59 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: pctheory.activity_hessian_solve(pctheory.LinearPCN([W1]), []),
         ValueError,
         "a network of depth 1 has no hidden layers; add one",
+    ),
+    # found by the long mode of the fuzzer
+    "an array of objects for laws": (
+        lambda: random_matrix.mixture(np.array([object(), None]), [0.25, 0.75]),
+        TypeError,
+        "laws holds a object, expected laws such as semicircle(1.0)",
+    ),
+    "a sparse matrix for shares": (
+        lambda: random_matrix.mixture([LAW], scipy.sparse.csr_matrix([[1.0]])),
+        TypeError,
+        "shares is a csr_matrix of shape (1, 1), expected a number",
+    ),
+    "inputs whose kernel overflows": (
+        lambda: pctheory.mean_field_descent(1e300 * X, Y, depth=2, rate=0.1, steps=2),
+        FloatingPointError,
+        "mean_field_descent: the result holds inf at index (0, 0)",
+    ),
+    "a gradient unlike the weights": (
+        lambda: coordinates(lambda net, x, y: float("nan")),
+        TypeError,
+        "gradient returns nan, expected numbers shaped like the weights",
+    ),
+    "a gradient of other shapes": (
+        lambda: coordinates(lambda net, x, y: jax.tree.map(lambda w: w[..., :1], net.weights)),
+        TypeError,
+        "gradient returns a Layers, expected numbers shaped like the weights",
+    ),
+    "a rule whose direction is unlike the weights": (
+        lambda: pctheory.weight_descent_by_rule(
+            lambda net, x, y: (1.0, 2.0), net(), (X[None], Y[None]), optax.sgd(0.1)
+        ),
+        TypeError,
+        "rule returns 1.0, expected numbers shaped like the weights",
+    ),
+    "a quantity that is none": (
+        lambda: flow_until(lambda net, x, y: None),
+        TypeError,
+        "quantity returns None, expected a number",
+    ),
+    "a quantity for each example": (
+        lambda: flow_until(lambda net, x, y: y[:, 0]),
+        ValueError,
+        "quantity returns shape (4,), expected a number; sum or average it",
+    ),
+    "a curvature that is no text": (
+        lambda: pctheory.taylor_model(net(), X, Y, curvature=np.zeros(3, dtype=[("a", float)])),
+        TypeError,
+        "curvature is a ndarray of shape (3,), expected a text",
+    ),
+    "a key of JAX for a matrix": (
+        lambda: pctheory.enclosed_extremes(jax.random.key(0)),
+        TypeError,
+        "enclosed_extremes: matrix is a PRNGKeyArray of shape (), expected numbers, n x n",
     ),
 }
 WIDE = 1_000_000

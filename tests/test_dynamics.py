@@ -80,8 +80,8 @@ def test_descent_is_the_linear_recursion(given: Case) -> None:
 
 
 def test_descent_from_given_activities_records_what_is_asked(given: Case) -> None:
-    def record(net: LinearPCN, activities: Layers, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-        return {"first": activities[0], "data": y.sum() - x.sum() + net.scalings[0]}
+    def record(net: LinearPCN, activities: Layers, x: jax.Array, y: jax.Array) -> dict[str, jax.Array | float]:
+        return {"first": activities[0], "data": y.sum() - x.sum() + net.scalings[0], "number": 2.5}
 
     dense = Recursion(given)
     start = np.random.default_rng(0).normal(size=dense.start.shape)
@@ -94,6 +94,7 @@ def test_descent_from_given_activities_records_what_is_asked(given: Case) -> Non
     first = np.stack([dense.layers(z)[0] for z in path])
     assert scaled_error(records["first"], first, scale=dense.scale**0.5) <= TOLERANCE
     np.testing.assert_allclose(records["data"], np.full(4, given.y.sum() - given.x.sum() + given.scalings[0]))
+    np.testing.assert_array_equal(records["number"], np.full(4, 2.5))
 
 
 @pytest.mark.parametrize("rows", [1, 4])

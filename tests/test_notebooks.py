@@ -1,6 +1,7 @@
 """Every notebook runs from start to end in silence, holds prose and calls only, and is stored without outputs."""
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,12 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from pctheory.compiled_code import STORE
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# Kernels find what tests compiled before, as the workers of the command line do.
+SHARED = "import pctheory.compiled_code as _\n_.share_compiled_code()\ndel _\n"
 SETUP = "import pctheory\n\npctheory.enable_x64()"
 
 
@@ -22,6 +27,10 @@ def jupyter_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # the folders that Jupyter is moving to, instead of a warning
     for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    monkeypatch.setenv(STORE, os.environ.get(STORE) or str(Path(__file__).parents[1] / ".jax_cache"))
+    startup = tmp_path / "ipythondir" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "compiled.py").write_text(SHARED)
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:

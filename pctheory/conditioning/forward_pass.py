@@ -10,6 +10,7 @@ import optax
 from jaxtyping import ArrayLike, Float
 
 from ..arguments import number, public, shown, whole_number
+from ..dynamics.arguments import like_weights
 from ..energy import feedforward
 from ..equilibrium import equilibrated_gradient
 from ..network import Layers, LinearPCN, double_array, finite_result
@@ -175,7 +176,8 @@ def _changes(
         before = _feedforward(net, x)
         yield np.sqrt(_mean_squares(before))
         for _ in range(steps if optimiser is not None else 0):
-            updates, state = optimiser.update(gradient(net, x, y), state, net.weights)  # type: ignore[union-attr]
+            direction = like_weights("gradient", gradient(net, x, y), net.weights)
+            updates, state = optimiser.update(direction, state, net.weights)  # type: ignore[union-attr]
             net = net.with_weights(optax.apply_updates(net.weights, updates))
             after = _feedforward(net, x)
             yield np.sqrt(_mean_squares(jax.tree.map(lambda a, b: a - b, after, before)))

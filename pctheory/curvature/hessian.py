@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from scipy.sparse.linalg import LinearOperator
 
-from ..arguments import public, shown
+from ..arguments import public
+from ..arrays import number_returned
 from ..equilibrium import equilibrated_energy, equilibrated_gradient
 from ..network import Layers, LinearPCN, double_array, finite_result, is_concrete, refuse_too_large
 
@@ -130,8 +131,6 @@ def _checked_batch(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayL
     """The batch, once the objective is known to be a finite number there."""
     batch = net.batch(x, y)
     value = _value(objective, net, batch)
-    if value.shape != ():
-        raise ValueError(f"objective returns shape {value.shape}, expected a number; sum or average it")
     if is_concrete(value) and not np.isfinite(value):
         raise FloatingPointError(
             f"objective is {value} at this network, expected a finite number; rescale weights or data"
@@ -141,11 +140,7 @@ def _checked_batch(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayL
 
 @eqx.filter_jit
 def _value(objective: Objective, net: LinearPCN, batch: Batch) -> Array:
-    made = objective(net, *batch)
-    try:
-        return jnp.asarray(made)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"objective returns {shown(made)}, expected a number") from error
+    return number_returned("objective", objective(net, *batch))
 
 
 def _layer_gradients(objective: Objective, net: LinearPCN, batch: Batch) -> Layers:

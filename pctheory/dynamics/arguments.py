@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from ..arguments import is_number, shown, whole_number
 from ..arrays import is_concrete
@@ -35,3 +36,14 @@ def pair(name: str, value: object) -> tuple[Any, Any]:
     if not (isinstance(value, tuple) and len(value) == 2):
         raise TypeError(f"{name} is a {type(value).__name__}, expected (xs, ys), a tuple of two arrays")
     return value
+
+
+def like_weights(name: str, direction: PyTree, weights: PyTree) -> PyTree:
+    """`direction`, what `name` returned; TypeError unless it has a number for every weight."""
+    structures = (jax.tree.structure(tree) for tree in (direction, weights))
+    if len(set(structures)) > 1 or any(
+        np.shape(one) != np.shape(other)
+        for one, other in zip(jax.tree.leaves(direction), jax.tree.leaves(weights), strict=True)
+    ):
+        raise TypeError(f"{name} returns {shown(direction)}, expected numbers shaped like the weights")
+    return direction

@@ -18,6 +18,7 @@ import optimistix
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from ..arguments import numbers, public, refuse_too_large
+from ..arrays import number_returned
 from ..network import double_array, finite_result, is_concrete
 from .arguments import at_least_one, positive
 from .learning import GradientRule, Network, Objective, WeightRecord
@@ -212,7 +213,7 @@ def _escape_time_of_flow(
     """(time, or NaN; whether it crossed; the last time and quantity)."""
 
     def above(t: Array, y: PyTree, args: None, **_: Any) -> Array:
-        return rule.record(net.with_weights(y), *batch) - threshold
+        return number_returned("quantity", rule.record(net.with_weights(y), *batch)) - threshold
 
     at_start = above(jnp.zeros(()), net.weights, None) <= 0
     # No tolerance: it halves the step that brackets the crossing until that has no inner number any more.

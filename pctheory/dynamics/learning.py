@@ -7,12 +7,14 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..arguments import public, refuse_too_large, shown
+from ..arrays import number_returned
 from ..network import double_array
-from .arguments import at_least_one, optimiser_of_optax, pair
+from .arguments import at_least_one, like_weights, optimiser_of_optax, pair
 
 
 @runtime_checkable
@@ -104,12 +106,7 @@ class GradientRule(eqx.Module):
         """d objective / d weights; ValueError where the objective is no number."""
 
         def value(weights: PyTree) -> Array:
-            result = self.objective(net.with_weights(weights), x, y)
-            if jnp.shape(result) != ():
-                raise ValueError(
-                    f"objective returns shape {jnp.shape(result)}, expected a number; sum or average it"
-                )
-            return result
+            return number_returned("objective", self.objective(net.with_weights(weights), x, y))
 
         return jax.grad(value)(net.weights)
 
@@ -141,7 +138,7 @@ def learning_step(
         if not (isinstance(made, tuple) and len(made) == 2):
             raise TypeError(f"rule returns {shown(made)}, expected (direction, record)")
         direction, record = made
-        updates, state = optimiser.update(direction, state, weights)
+        updates, state = optimiser.update(like_weights("rule", direction, weights), state, weights)
         return (optax.apply_updates(weights, updates), state), record
 
     return step
@@ -149,7 +146,7 @@ def learning_step(
 
 def refuse_records(record: PyTree, steps: int) -> None:
     """Raises MemoryError where as many records, of which one has these shapes, are larger than the memory."""
-    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(record))
+    numbers = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(record))
     refuse_too_large("records: steps x numbers in one", (steps, numbers), "take fewer steps, or record less")
 
 

@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .. import nonlinear
-from ..arguments import numbers, public, shown
+from ..arguments import listed, numbers, public, shown
 from ..network import double_array
 from ..nonlinear import NonlinearPCN
 from .arguments import at_least_one, pair, positive
@@ -146,6 +146,7 @@ def training_sweep(
         double_array(part, f"batches, {name}", ndim=4)
         for part, name in zip(pair("batches", batches), ("xs", "ys"), strict=True)
     )
+    nets = listed("nets", nets)
     if not nets or not len(nets) == len(xs) == len(ys):
         raise ValueError(
             f"batches are for {len(xs)} and {len(ys)} networks, expected one list for each of {len(nets)}"

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from ..arguments import public
+from ..arguments import public, shown
 from ..equilibrium import _needs_hidden_layers
 from ..network import LinearPCN
 from ..saddles import exact_inertia
@@ -321,6 +321,8 @@ def _symmetric(name: str, matrix: Any) -> np.ndarray:
         given = np.asarray(matrix.tolist() if hasattr(matrix, "nrows") else matrix)
     except ValueError as error:
         raise ValueError(f"{name}: matrix has rows of different lengths, expected n x n") from error
+    except TypeError as error:
+        raise TypeError(f"{name}: matrix is {shown(matrix)}, expected numbers, n x n") from error
     if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.size:
         raise ValueError(f"{name}: matrix has shape {given.shape}, expected n x n with n of at least 1")
     refuse_too_many(name, 4 * given.size)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..arguments import number, public, refuse_too_large, shown, whole_number
+from ..arguments import listed, number, public, refuse_too_large, shown, whole_number
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Bands: TypeAlias = tuple[tuple[float, float], ...]
@@ -53,6 +53,7 @@ def mixture(laws: tuple[Law, ...], shares: tuple[float, ...]) -> Law:
 
     Raises ValueError unless there are as many shares as laws, positive and of sum 1.
     """
+    laws, shares = listed("laws", laws), listed("shares", shares)
     if len(laws) != len(shares) or not laws:
         raise ValueError(f"shares has {len(shares)} entries, expected {len(laws)}: one per law, at least one")
     if (
