@@ -176,7 +176,7 @@ def inference_descent(
     if np.ndim(rate) or (is_concrete(rate) and not 0 < rate < np.inf):
         raise ValueError(f"rate is {rate}, expected a positive finite number")
     batch = _inference_batch(net, x, y, steps, "inference_descent")
-    return _inference_descent(net, batch, jnp.asarray(rate, dtype=float), steps)
+    return _inference_descent(net, batch, jnp.asarray(rate, dtype=float), int(steps))
 
 
 @public
@@ -203,7 +203,7 @@ def inference_by_halving(
         raise ValueError(f"rate is {rate} and floor {floor}, expected 0 < floor < rate; correct them")
     batch = _inference_batch(net, x, y, steps, "inference_by_halving")
     rates = jnp.asarray(rate, dtype=float), jnp.asarray(floor, dtype=float)
-    return finite_result("inference_by_halving", _inference_by_halving(net, batch, *rates, steps))
+    return finite_result("inference_by_halving", _inference_by_halving(net, batch, *rates, int(steps)))
 
 
 @public

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 import pctheory
-from pctheory import random_matrix
+from pctheory import nonlinear, random_matrix
 from pctheory.saddles import Derivatives
 
 
@@ -44,6 +44,11 @@ def coordinates(gradient: Callable[..., object]) -> object:
 def flow_until(quantity: Callable[..., object]) -> object:
     tolerances = {"relative_tolerance": 1e-8, "absolute_tolerance": 1e-12}
     return pctheory.escape_time_of_flow(pctheory.loss, net(), X, Y, quantity=quantity, threshold=0.1, **tolerances)
+
+
+def unseeing() -> pctheory.LinearPCN:
+    """Without a look at the second input."""
+    return pctheory.LinearPCN([W1 * [1.0, 0.0], W2])
 
 
 def with_entry(array: np.ndarray, value: float) -> np.ndarray:
@@ -295,6 +300,16 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         "quantity returns shape (4,), expected a number; sum or average it",
     ),
+    "a generator for records": (
+        lambda: pctheory.dynamics.divergence_step(one for one in [X]),
+        TypeError,
+        "records holds a generator, expected arrays of numbers",
+    ),
+    "inputs whose Hessian overflows": (
+        lambda: pctheory.weight_directions(unseeing(), with_entry(X, -1e300), Y, damping=1e300),
+        FloatingPointError,
+        "weight_directions: the result holds",
+    ),
     "a curvature that is no text": (
         lambda: pctheory.taylor_model(net(), X, Y, curvature=np.zeros(3, dtype=[("a", float)])),
         TypeError,
@@ -412,6 +427,13 @@ def test_message(call: Callable[[], object], error: type[Exception], text: str):
     message = str(raised.value)
     assert message.startswith(text) or text in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("infer", [nonlinear.inference_descent, nonlinear.inference_by_halving])
+def test_whole_numbers_of_numpy_count(infer: Callable[..., nonlinear.Inferred]):
+    given = nonlinear.NonlinearPCN(net(), jax.numpy.tanh), X, Y
+    one, other = (infer(*given, rate=0.1, steps=steps) for steps in (2, np.int64(2)))
+    np.testing.assert_array_equal(one.activities[0], other.activities[0])
 
 
 @pytest.mark.parametrize(("call", "text"), MEMORY.values(), ids=MEMORY.keys())

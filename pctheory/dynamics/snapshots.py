@@ -75,7 +75,7 @@ def divergence_step(records: PyTree) -> Float[Array, ""]:
     `records` as learning returns them: a leading axis of steps. Twin: a loop.
     Raises ValueError where there is nothing to look at, or the leading axes differ.
     """
-    leaves = jax.tree.leaves(records)
+    leaves = jax.tree.leaves(records, is_leaf=lambda part: isinstance(part, Iterator))
     for leaf in leaves:
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if isinstance(leaf, np.ma.MaskedArray) or str(dtype)[:3] not in ("flo", "int", "uin", "boo", "com"):

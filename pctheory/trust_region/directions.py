@@ -87,7 +87,7 @@ def _equilibrated_gradient(net: Network, x: ArrayLike, y: ArrayLike) -> Layers:
 
 def _damped(name: str, matrix: Array, gradient: Array, damping: float) -> Array:
     """-(matrix + damping I)^-1 gradient; the matrix may be indefinite."""
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = np.linalg.eigh(finite_result("weight_directions", matrix))
     shifted = values + damping
     if np.abs(shifted).min() <= len(values) * EPS * np.abs(shifted).max():
         raise ValueError(f"damping is {damping}, which leaves the matrix of {name} singular; take another")
