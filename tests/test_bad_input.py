@@ -305,6 +305,11 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         TypeError,
         "records holds a generator, expected arrays of numbers",
     ),
+    "a sparse matrix for records": (
+        lambda: pctheory.dynamics.divergence_step({"loss": scipy.sparse.csr_matrix([[1.0]])}),
+        TypeError,
+        "records holds a csr_matrix of shape (1, 1), expected arrays of numbers",
+    ),
     "inputs whose Hessian overflows": (
         lambda: pctheory.weight_directions(unseeing(), with_entry(X, -1e300), Y, damping=1e300),
         FloatingPointError,

@@ -76,11 +76,11 @@ def divergence_step(records: PyTree) -> Float[Array, ""]:
     Raises ValueError where there is nothing to look at, or the leading axes differ.
     """
     leaves = jax.tree.leaves(records, is_leaf=lambda part: isinstance(part, Iterator))
-    for leaf in leaves:
-        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-        if isinstance(leaf, np.ma.MaskedArray) or str(dtype)[:3] not in ("flo", "int", "uin", "boo", "com"):
+    arrays = [leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
+    for leaf, array in zip(leaves, arrays, strict=True):
+        if isinstance(leaf, np.ma.MaskedArray) or str(array.dtype)[:3] not in ("flo", "int", "uin", "boo", "com"):
             raise TypeError(f"records holds {shown(leaf)}, expected arrays of numbers; pass what learning returned")
-    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    leaves = [jnp.asarray(array) for array in arrays]
     lengths = {leaf.shape[:1] for leaf in leaves}
     if len(lengths) != 1 or () in lengths or (0,) in lengths:
         shapes = ", ".join(str(leaf.shape) for leaf in leaves)
