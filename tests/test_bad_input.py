@@ -310,6 +310,23 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         TypeError,
         "records holds a csr_matrix of shape (1, 1), expected arrays of numbers",
     ),
+    "an activity Hessian that overflows": (
+        lambda: pctheory.activity_hessian_spectrum(pctheory.LinearPCN([W1, 1e200 * W2])),
+        FloatingPointError,
+        "activity_hessian_spectrum: the result holds inf",
+    ),
+    "a diagonal part that overflows": (
+        lambda: pctheory.activity_hessian_spectrum(pctheory.LinearPCN([W1, 1e200 * W2]), "diagonal"),
+        FloatingPointError,
+        "activity_hessian_spectrum: the result holds inf",
+    ),
+    "maps that overflow": (
+        lambda: pctheory.activity_hessian_spectrum(
+            pctheory.LinearPCN([W1, 1e200 * W2], scalings=[1.0, 1e200]), "diagonal"
+        ),
+        FloatingPointError,
+        "activity_hessian_spectrum: the result holds inf",
+    ),
     "inputs whose Hessian overflows": (
         lambda: pctheory.weight_directions(unseeing(), with_entry(X, -1e300), Y, damping=1e300),
         FloatingPointError,

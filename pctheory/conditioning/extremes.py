@@ -31,7 +31,7 @@ from ..equilibrium import (
     _needs_hidden_layers,
     _rescaling_factor,
 )
-from ..network import Layer, Layers, LinearPCN, refuse_too_large, scan_layers, without_first
+from ..network import Layer, Layers, LinearPCN, finite_result, refuse_too_large, scan_layers, without_first
 from .lanczos import Apply, RitzPair, largest_eigenpair
 
 EPS = float(np.finfo(float).eps)
@@ -138,7 +138,7 @@ def dense_root(net: LinearPCN, name: str) -> np.ndarray:
     dense = np.diag(np.repeat(roots, net.widths[1:]))
     for l, a in enumerate(layer_arrays(net.maps)[1:], start=1):
         dense[stops[l] : stops[l + 1], stops[l - 1] : stops[l]] = -roots[l] * a
-    return dense[:, : stops[-2]]
+    return finite_result(name, dense[:, : stops[-2]])
 
 
 def layer_arrays(layers: Layers) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..arguments import public
+from ..arguments import OVERFLOW_IS_REPORTED, public
 from ..equilibrium import _needs_hidden_layers, activity_hessian_blocks
 from ..network import LinearPCN, finite_result, refuse_too_large
 from .extremes import check_decay, dense_root, layer_arrays
@@ -42,6 +42,7 @@ def activity_hessian_split(net: LinearPCN) -> tuple[Matrix, Matrix]:
 
 
 @public
+@OVERFLOW_IS_REPORTED
 def activity_hessian_spectrum(
     net: LinearPCN, part: Part | str = "all", *, decay: float = 0.0
 ) -> Float[np.ndarray, " activities"]:
@@ -70,7 +71,7 @@ def _diagonal(net: LinearPCN) -> np.ndarray:
     """pi_l + pi_{l+1} sigma^2, with zeros where A_{l+1} has fewer rows than columns."""
     _needs_hidden_layers(net, "activity_hessian_spectrum")
     found, precisions = [], np.asarray(net.precisions)
-    for l, a in enumerate(layer_arrays(net.maps)[1:], start=1):
+    for l, a in enumerate(layer_arrays(finite_result("activity_hessian_spectrum", net.maps))[1:], start=1):
         squares = np.zeros(a.shape[1])
         squares[: min(a.shape)] = np.linalg.svd(a, compute_uv=False) ** 2
         found.append(precisions[l - 1] + precisions[l] * squares)
