@@ -187,7 +187,8 @@ def read_ledger(path: Path) -> Content:
     written, or not in shape.
     """
     try:
-        content = json.loads(content_of(path).decode("utf-8"))
+        text = content_of(path).decode("utf-8")
+        content = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except OSError as error:
         raise ValueError(f"ledger {path}: cannot be read: {error.strerror}; {AGAIN}") from error
     except (ValueError, RecursionError) as error:
@@ -207,6 +208,12 @@ def read_ledger(path: Path) -> Content:
     if problem:
         raise ValueError(f"ledger {path}: {problem}; {AGAIN}")
     return content
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number[:20]} is no finite number")
+    return value
 
 
 def _misshapen(content: Content) -> Iterator[str]:

@@ -56,6 +56,23 @@ def test_no_damage_goes_unnoticed(tmp_path):
     assert np.array_equal(cache.read("name")["a"], np.arange(3.0))
 
 
+def with_byte(content: bytes, place: int, value: int) -> bytes:
+    return content[:place] + bytes([value]) + content[place + 1 :]
+
+
+def test_whatever_an_archive_says_it_is_an_archive_or_named_in_one_line():
+    good = encoded({"a": np.arange(3.0), "b": np.ones(2)})
+    kinds = set()
+    for place in range(len(good)):
+        for value in (0, 1, 0x85, 0xFF):
+            try:
+                decoded(with_byte(good, place, value))
+            except ValueError as error:
+                kinds.add(str(error))
+    assert {line.partition(" (")[0] for line in kinds} == {"is no archive of arrays"}
+    assert {"is no archive of arrays (NotImplementedError)", "is no archive of arrays (RuntimeError)"} < kinds
+
+
 def test_entry_is_never_unpickled(tmp_path):
     buffer = io.BytesIO()
     np.savez(buffer, a=np.array([{}], dtype=object))

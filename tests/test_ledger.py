@@ -132,6 +132,14 @@ def test_a_ledger_that_is_cut_off_is_refused_wherever_the_cut_is(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_a_ledger_with_a_number_that_is_not_finite_is_refused(tmp_path, number):
+    file = tmp_path / "l.json"
+    file.write_text(json.dumps(made() | {"seconds": 12.5}).replace("12.5", number))
+    with pytest.raises(ValueError, match=f"is cut off or no JSON [(]{number} is no finite number[)]"):
+        read_ledger(file)
+
+
 OLD = made()
 REFUSED = {
     "no file": (None, "cannot be read: No such file or directory"),

@@ -268,18 +268,20 @@ def test_the_code_shown_is_what_the_check_needs_of_its_file(tmp_path):
 
 def test_figures_drawn_missing_damaged_and_changed(tmp_path):
     root = small(tmp_path)
-    names = ("drawn", "missing", "damaged", "changed")
+    names = ("drawn", "missing", "damaged", "nested", "changed")
     for name in names:
         figure_checkout(root, name=name, key=f"toy/{name}", quick="P((1, 2))")
     out = tmp_path / "out"
     assert run_figures([f for k, f in collect_figures(root).items() if k != "toy/missing"], "quick", out).ok
     (out / "toy-damaged.json").write_text('{"key": "toy/dama')
+    (out / "toy-nested.json").write_text("[" * 100_000)
     changed = root / "figures" / "changed.py"
     changed.write_text(changed.read_text() + "\n# now another\n")
     site = built(root, made_ledger(root, {}), out, tmp_path / "site")
     page = {name: Page(site / "figures" / f"toy-{name}.html") for name in names}
     assert "It has not been drawn yet." in page["missing"].words
     assert "Its files are damaged" in page["damaged"].words
+    assert "Its files are damaged" in page["nested"].words
     assert "The code has changed" in page["changed"].words
     assert "The code has changed" not in page["drawn"].words
     for kind in ("png", "pdf", "npz", "json"):
@@ -287,7 +289,7 @@ def test_figures_drawn_missing_damaged_and_changed(tmp_path):
         assert (site / "files" / f"toy-drawn.{kind}").read_bytes() == (out / f"toy-drawn.{kind}").read_bytes()
     assert "../files/toy-drawn.png" in page["drawn"].loaded
     assert not any("files/" in file for file in page["missing"].loaded)
-    assert "2 of 4 figures are not drawn" in Page(site / "index.html").words
+    assert "3 of 5 figures are not drawn" in Page(site / "index.html").words
 
 
 def test_a_new_site_replaces_the_old_one_and_nothing_else(tmp_path):

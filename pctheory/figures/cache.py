@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..files import write_atomically
+from ..files import arrays_of, write_atomically
 from .figure import Arrays
 
 MAGIC = b"pctheory unit 1\n"
@@ -64,8 +64,8 @@ class UnitCache:
             raise DamagedEntryError(path, f"cannot be read: {error.strerror}") from error
         try:
             return decoded(payload)
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DamagedEntryError(path, f"is no archive of arrays: {error}") from error
+        except ValueError as error:
+            raise DamagedEntryError(path, str(error)) from error
 
 
 def _payload(path: Path, name: str) -> bytes:
@@ -133,9 +133,8 @@ def encoded(arrays: Arrays) -> bytes:
 
 
 def decoded(payload: bytes) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an `.npz` file, not writeable. Raises: ValueError, BadZipFile if it is none."""
-    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    """The arrays of an `.npz` file, not writeable. Raises: ValueError if it is none."""
+    arrays = arrays_of(payload)
     for array in arrays.values():
         array.setflags(write=False)
     return arrays

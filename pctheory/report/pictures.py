@@ -69,7 +69,7 @@ def _picture(entry: FigureEntry, root: Path, folder: Path) -> Picture:
         for name in ("caption", "preset", "parameters", "units", "versions", "claims"):
             provenance[name]
         claims = claims or tuple(map(str, provenance["claims"]))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         return Picture(entry, claims, {}, {}, f"Its files are damaged ({reason}); draw it again.")
     module = entry.file.removesuffix(".py").replace("/", ".")

@@ -9,9 +9,7 @@ Start i is drawn from (seed, i) alone: neither the units nor the executor change
 """
 
 import hashlib
-import io
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from ..arguments import public, refuse_too_large, shown, whole_number
-from ..files import content_of
+from ..files import arrays_of, content_of
 from ..network import LinearPCN, double_array
 from .classification import TOLERANCE, Classification, Derivative, Derivatives, classification, data_scale
 
@@ -240,9 +238,9 @@ def _kept(state: Path | None, key: str) -> dict[int, np.ndarray]:
     if state is None or not state.exists():
         return {}
     try:
-        with np.load(io.BytesIO(content_of(state)), allow_pickle=False) as stored:
-            kept_key, done, ends = str(stored["key"]), stored["done"].tolist(), stored["ends"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        stored = arrays_of(content_of(state))
+        kept_key, done, ends = str(stored["key"]), stored["done"].tolist(), stored["ends"]
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"state {state} is damaged ({type(error).__name__}); remove it") from error
     if kept_key != key:
         raise ValueError(f"state {state} is of another search; give another file or remove it")
