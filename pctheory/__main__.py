@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pctheory
 
 from .compiled_code import STORE
-from .files import write_atomically
+from .files import is_folder, write_atomically
 from .names import no_such
 from .processes import Job, Raised, finished_by, finished_here, one_thread, refuse_limits
 from .stopping import StoppedError, stoppable
@@ -343,7 +343,7 @@ def _judgement(verdicts: Sequence["Verdict"]) -> int:
 
 
 def _require_writable_parent(path: Path) -> None:
-    if path.is_dir():
+    if is_folder(path):
         raise ValueError(f"--json: {path} is a folder; name a file")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()

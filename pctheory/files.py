@@ -37,13 +37,16 @@ def content_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def arrays_of(content: bytes) -> "dict[str, np.ndarray]":
-    """The arrays of an `.npz` file. Raises: ValueError, in one line, if it is none, or damaged."""
+def arrays_of(content: bytes, *names: str) -> "dict[str, np.ndarray]":
+    """The arrays of an `.npz` file, or those of them that are named.
+
+    Raises: ValueError, in one line, if it is no such file, damaged, or without one that is named.
+    """
     import numpy as np  # not before it is needed: the command line must answer at once
 
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in names or archive.files}
     except (ValueError, LookupError, TypeError, EOFError, OSError, MemoryError, RuntimeError, BadZipFile) as error:
         raise ValueError(f"is no archive of arrays ({type(error).__name__})") from error
 

@@ -79,6 +79,7 @@ def returning_array(*args: Any, **kwargs: Any) -> Any:
 
 
 # Made anew for each input, as some can be used up.
+HUGE = 2**62  # more than any machine holds: refused before anything is allocated
 JUNK: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
     "True": lambda: True,
@@ -99,7 +100,7 @@ JUNK: dict[str, Callable[[], Any]] = {
     "1e-300": lambda: 1e-300,
     "5e-324": lambda: 5e-324,
     "-0.0": lambda: -0.0,
-    "2**62": lambda: 2**62,
+    repr(HUGE): lambda: HUGE,
     "2**64": lambda: 2**64,
     "10**400": lambda: 10**400,
     "10**5000": lambda: 10**5000,
@@ -144,7 +145,6 @@ JUNK: dict[str, Callable[[], Any]] = {
 FUNCTIONS = (raising, returning_none, returning_text, returning_nan, returning_array)
 NUMBERS = (0.0, -0.0, -1.0, 1e-300, 5e-324, 1e300, -1e300, 1e150, 1e-150, np.nan, np.inf, -np.inf, 1e16, 0.5, 2.5)
 COUNTS = (0, -1, 1, 2, 3, 5, True, 2.0, 2.5, -(2**63), 2**70, 10**400, np.int64(2), np.uint8(2), "2", None)
-HUGE = 2**62  # more than any machine holds: refused before anything is allocated
 TYPES = (int, bool, np.float16, np.float32, complex, object, str, ">f8", np.longdouble)
 
 
@@ -184,7 +184,7 @@ def hostile(draw: st.DrawFn, value: Any, *, huge: bool = True) -> tuple[str, Any
     """A value that may stand in place of `value`, and its name. `huge`: counts that cannot be met are refused."""
     made: dict[str, Callable[[], Any]]
     if draw(st.integers(0, 2)) == 0:
-        made = JUNK
+        made = JUNK if huge else {name: junk for name, junk in JUNK.items() if name != repr(HUGE)}
     elif isinstance(value, np.ndarray):
         made = damaged_arrays(value)
     elif isinstance(value, bool) or value is None or isinstance(value, str):

@@ -123,6 +123,7 @@ BAD_INPUT = {
     "figures outside a checkout": (["figure", "--root", "/"], "no figures/ folder in /; run inside a checkout of pctheory or pass --root"),
     "unwritable out": (["reproduce", "--preset", "quick", "--out", "/dev/null/here"], "out: cannot write to /dev/null/here"),
     "unwritable json": (["check", "--json", "/no/such/folder/out.json"], "--json: cannot write in /no/such/folder: No such file or directory"),
+    "json of a name that is too long": (["check", "--json", "x/" * 3000], "--json: cannot write in x/x/"),
     "json is a folder": (["check", "--json", "/tmp"], "--json: /tmp is a folder; name a file"),
 }  # fmt: skip
 

@@ -238,13 +238,12 @@ def _kept(state: Path | None, key: str) -> dict[int, np.ndarray]:
     if state is None or not state.exists():
         return {}
     try:
-        stored = arrays_of(content_of(state))
-        kept_key, done, ends = str(stored["key"]), stored["done"].tolist(), stored["ends"]
-    except (OSError, ValueError, KeyError) as error:
+        stored = arrays_of(content_of(state), "key", "done", "ends")
+    except (OSError, ValueError, MemoryError) as error:
         raise ValueError(f"state {state} is damaged ({type(error).__name__}); remove it") from error
-    if kept_key != key:
+    if str(stored["key"]) != key:
         raise ValueError(f"state {state} is of another search; give another file or remove it")
-    return dict(zip(done, ends, strict=True))
+    return dict(zip(stored["done"].tolist(), stored["ends"], strict=True))
 
 
 def _write(state: Path, key: str, done: dict[int, np.ndarray]) -> None:
