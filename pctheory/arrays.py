@@ -38,12 +38,17 @@ def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | Non
     return array if isinstance(array, jax.Array) else jnp.array(array)  # a copy: the caller may change his
 
 
-def number_returned(name: str, made: object) -> Array:
-    """`made`, which the function `name` returned; TypeError if that is no number, ValueError if it is many."""
+def array_returned(name: str, made: object) -> Array:
+    """`made`, which the function `name` returned, as an array; TypeError if it cannot be one."""
     try:
-        value = jnp.asarray(made)
+        return jnp.asarray(made)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} returns {shown(made)}, expected a number") from error
+
+
+def number_returned(name: str, made: object) -> Array:
+    """The same of one number; ValueError if there are many."""
+    value = array_returned(name, made)
     if value.shape != ():
         raise ValueError(f"{name} returns shape {value.shape}, expected a number; sum or average it")
     return value
@@ -52,6 +57,11 @@ def number_returned(name: str, made: object) -> Array:
 def is_concrete(value: object) -> bool:
     """Whether the values of `value` are known, that is, it is no tracer of a JAX transformation."""
     return not isinstance(value, jax.core.Tracer)
+
+
+def as_float(value: Any) -> Any:
+    """A number as a float, unless it is traced: JAX takes no fractions, and no whole numbers above 64 bits."""
+    return float(value) if is_concrete(value) else value
 
 
 def finite_result(name: str, result: R) -> R:

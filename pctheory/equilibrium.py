@@ -23,6 +23,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float
 
 from .arguments import public
+from .arrays import as_float
 from .energy import Activities, _activity_gradient, _layer_energies, _prediction_errors
 from .network import (
     Carry,
@@ -206,7 +207,7 @@ def equilibrium_with_decay(net: LinearPCN, x: ArrayLike, y: ArrayLike, decay: Sc
     x, y = net.batch(x, y)
     if net.depth == 1:
         return equilibrium(net, x, y)
-    return finite_result("equilibrium_with_decay", _equilibrium_with_decay(net, x, y, decay))
+    return finite_result("equilibrium_with_decay", _equilibrium_with_decay(net, x, y, as_float(decay)))
 
 
 @jax.jit

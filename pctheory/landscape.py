@@ -12,6 +12,7 @@ a plane entry [i, j] is at t_1 = axes[0][j], t_2 = axes[1][i], as contour plots 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -21,7 +22,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
-from .arguments import public, random_generator, refuse_too_large, shown
+from .arguments import listed, public, random_generator, refuse_too_large, shown
+from .arrays import array_returned
 from .network import double_array
 
 Objective = Callable[[Any, Array, Array], Array]
@@ -140,10 +142,15 @@ def _normal(net: Network, count: int, seed: int) -> Directions:
     return jnp.asarray(random_generator(seed).standard_normal((count, size)))
 
 
+@partial(jax.jit, static_argnums=0)
+def _made(objective: Objective, net: Network, x: Array, y: Array) -> Array:
+    return array_returned("objective", objective(net, x, y))
+
+
 def _shape(objective: Objective, net: Network, x: ArrayLike, y: ArrayLike) -> tuple[int, ...]:
     """Of what the objective returns; TypeError where that is no array of numbers."""
-    made = jax.eval_shape(objective, net, *net.batch(x, y))
-    if not hasattr(made, "shape") or not jnp.issubdtype(made.dtype, jnp.floating):
+    made = _made.eval_shape(objective, net, *net.batch(x, y))
+    if not jnp.issubdtype(made.dtype, jnp.floating):
         raise TypeError(f"objective returns {shown(made)}, expected a number")
     return tuple(made.shape)
 
@@ -159,6 +166,7 @@ def _grid(
             f"directions has shape {directions.shape}, expected (1 or 2, {size}): one number per weight, ordered "
             "as in weight_vector"
         )
+    axes = listed("axes", axes)
     if len(axes) != len(directions):
         raise ValueError(f"axes has {len(axes)} entries, expected {len(directions)}: one for each direction")
     checked = [double_array(axis, f"axes, direction {k}", ndim=1) for k, axis in enumerate(axes, start=1)]

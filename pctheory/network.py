@@ -27,6 +27,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from .arguments import is_number, public, shown
 from .arguments import refuse_too_large as refuse_too_large
+from .arrays import as_float
 from .arrays import double_array as double_array
 from .arrays import finite_result as finite_result
 from .arrays import is_concrete as is_concrete
@@ -402,16 +403,14 @@ def _parameterised(
         last = scalings[-1] / np.float64(gamma) if is_concrete(gamma) else 1.0
     if not np.isfinite(last):
         raise ValueError(f"gamma is {gamma}, by which no scaling can be divided; take a larger one")
-    if is_concrete(output_precision):
-        output_precision = float(output_precision)  # JAX takes no whole number above 64 bits
     has_skip = np.zeros(depth)
     has_skip[1:-1] = float(skips)
     ones = jnp.ones(depth)
     return LinearPCN(
         weights,
-        scalings=jnp.asarray(scalings).at[-1].divide(gamma),
+        scalings=jnp.asarray(scalings).at[-1].divide(as_float(gamma)),
         skips=has_skip,
-        precisions=ones.at[-1].set(output_precision),
+        precisions=ones.at[-1].set(as_float(output_precision)),
     )
 
 

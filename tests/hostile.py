@@ -79,6 +79,11 @@ def returning_array(*args: Any, **kwargs: Any) -> Any:
 
 
 # Made anew for each input, as some can be used up.
+class Anything:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Of any arguments."""
+
+
 HUGE = 2**62  # more than any machine holds: refused before anything is allocated
 JUNK: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
@@ -114,7 +119,7 @@ JUNK: dict[str, Callable[[], Any]] = {
     "array of no axes": lambda: np.array(2.0),
     "array of no axes, nan": lambda: np.array(np.nan),
     "object": object,
-    "a class": lambda: int,
+    "a class": lambda: Anything,
     "a function": lambda: raising,
     "empty list": list,
     "empty tuple": tuple,

@@ -1,6 +1,7 @@
 """What the library says to bad input: one line with the argument and layer, the value, and the remedy."""
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import jax
 import jaxtyping
@@ -327,6 +328,47 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         FloatingPointError,
         "activity_hessian_spectrum: the result holds inf",
     ),
+    "a text for a record of inference": (
+        lambda: pctheory.inference_descent(net(), X, Y, rate=0.1, steps=2, record=lambda *_: "text"),
+        TypeError,
+        "record returns 'text', expected numbers and arrays of them",
+    ),
+    "a generator for a record of learning": (
+        lambda: pctheory.weight_descent(
+            pctheory.loss, net(), (X[None], Y[None]), optax.sgd(0.1), record=lambda *_: (v for v in [1.0])
+        ),
+        TypeError,
+        "record returns a generator, expected numbers and arrays of them",
+    ),
+    "a threshold beyond 64 bits": (
+        lambda: pctheory.escape_time([0.0, 1.0], [np.inf, 0.5], threshold=2**64),
+        ValueError,
+        "values holds inf before it crosses",
+    ),
+    "a generator for an activation": (
+        lambda: nonlinear.NonlinearPCN(net(), (v for v in [1.0])),
+        TypeError,
+        "activation is a generator, expected a function",
+    ),
+    "an objective that is a text": (
+        lambda: pctheory.landscape_values(
+            lambda *_: "text", net(), X, Y, directions=np.ones((1, 9)), axes=[X[:, 0]]
+        ),
+        TypeError,
+        "objective returns 'text', expected a number",
+    ),
+    "a sparse matrix for axes": (
+        lambda: pctheory.landscape_values(
+            pctheory.loss, net(), X, Y, directions=np.ones((1, 9)), axes=scipy.sparse.csr_matrix([[1.0]])
+        ),
+        TypeError,
+        "axes, direction 1 has dtype",
+    ),
+    "a gradient whose norm overflows": (
+        lambda: pctheory.classification(net(), 1e80 * X, 1e80 * Y, OF_LOSS),
+        FloatingPointError,
+        "classification: the result holds",
+    ),
     "inputs whose Hessian overflows": (
         lambda: pctheory.weight_directions(unseeing(), with_entry(X, -1e300), Y, damping=1e300),
         FloatingPointError,
@@ -456,6 +498,14 @@ def test_whole_numbers_of_numpy_count(infer: Callable[..., nonlinear.Inferred]):
     given = nonlinear.NonlinearPCN(net(), jax.numpy.tanh), X, Y
     one, other = (infer(*given, rate=0.1, steps=steps) for steps in (2, np.int64(2)))
     np.testing.assert_array_equal(one.activities[0], other.activities[0])
+
+
+def test_fractions_and_whole_numbers_of_any_size_are_numbers():
+    assert pctheory.mupc((2, 3, 1), seed=0, gamma=2**64).scalings[-1] == 2.0**-64 / 3
+    assert pctheory.ntp((2, 4, 1), seed=0, gamma=Fraction(1, 2)).scalings[-1] == 1.0
+    assert pctheory.ntp((2, 4, 1), seed=0, output_precision=2**64).precisions[-1] == 2.0**64
+    one, other = (pctheory.equilibrium_with_decay(net(), X, Y, decay) for decay in (0.25, Fraction(1, 4)))
+    assert one.energy == other.energy
 
 
 @pytest.mark.parametrize(("call", "text"), MEMORY.values(), ids=MEMORY.keys())

@@ -1,5 +1,6 @@
 """What the functions of this package refuse at the door."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -47,3 +48,13 @@ def like_weights(name: str, direction: PyTree, weights: PyTree) -> PyTree:
     ):
         raise TypeError(f"{name} returns {shown(direction)}, expected numbers shaped like the weights")
     return direction
+
+
+def recorded(record: PyTree) -> PyTree:
+    """`record`, what the function of that name returned; TypeError for what is neither number nor array."""
+    for leaf in jax.tree.leaves(record, is_leaf=lambda part: isinstance(part, Iterator)):
+        try:
+            jnp.asarray(leaf)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"record returns {shown(leaf)}, expected numbers and arrays of them") from error
+    return record

@@ -6,6 +6,7 @@ Explicit Runge-Kutta steps of order 5 (Tsitouras) with adaptive sizes. Gradient 
 t = eta, 2 eta, .. but for terms of the order of eta. Nothing here depends on what the objective is.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import optimistix
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from ..arguments import numbers, public, refuse_too_large
+from ..arguments import number, numbers, public, refuse_too_large
 from ..arrays import number_returned
 from ..network import double_array, finite_result, is_concrete
 from .arguments import at_least_one, positive
@@ -143,7 +144,7 @@ def escape_time(
     instants, records = np.asarray(_increasing(times)), numbers("values", values)
     if records.shape != instants.shape:
         raise ValueError(f"values has shape {records.shape}, expected {instants.shape}: one for each time")
-    if not np.isfinite(threshold):
+    if not math.isfinite(number("threshold", threshold)):
         raise ValueError(f"threshold is {threshold}, expected a finite number")
     below = np.flatnonzero(records <= threshold)
     first = int(below[0]) if len(below) else len(records)

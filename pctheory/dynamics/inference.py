@@ -18,7 +18,7 @@ from ..arguments import public
 from ..energy import Activities, _activity_gradient, _layer_energies, energy, feedforward
 from ..equilibrium import _needs_hidden_layers
 from ..network import Layers, LinearPCN, finite_result, is_concrete
-from .arguments import at_least_one, optimiser_of_optax, positive
+from .arguments import at_least_one, optimiser_of_optax, positive, recorded
 from .learning import refuse_records
 
 ActivityRecord = Callable[[LinearPCN, Layers, Array, Array], Any]
@@ -136,7 +136,7 @@ def _inference_descent(
         hidden = optax.apply_updates(hidden, updates)
         return (hidden, state), record(net, hidden, *batch)
 
-    first = record(net, start, *batch)
+    first = recorded(record(net, start, *batch))
     refuse_records(first, steps)
     (last, _), records = jax.lax.scan(step, (start, optimiser.init(start)), length=steps)
     return last, jax.tree.map(lambda one, rest: jnp.concatenate([jnp.asarray(one)[None], rest]), first, records)

@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from ..arguments import public, refuse_too_large, shown
 from ..arrays import number_returned
 from ..network import double_array
-from .arguments import at_least_one, like_weights, optimiser_of_optax, pair
+from .arguments import at_least_one, like_weights, optimiser_of_optax, pair, recorded
 
 
 @runtime_checkable
@@ -139,7 +139,7 @@ def learning_step(
             raise TypeError(f"rule returns {shown(made)}, expected (direction, record)")
         direction, record = made
         updates, state = optimiser.update(like_weights("rule", direction, weights), state, weights)
-        return (optax.apply_updates(weights, updates), state), record
+        return (optax.apply_updates(weights, updates), state), recorded(record)
 
     return step
 

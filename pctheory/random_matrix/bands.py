@@ -92,7 +92,7 @@ def bands(search: Search, chain: RandomChain) -> Bands:
     inside = search.density(solved[-2]) < FALL * search.density(solved[-1])
     turns = np.flatnonzero(inside[1:] != inside[:-1])
     if not len(turns) or inside[0] or inside[-1]:
-        raise NotConvergedError("no band with both of its edges was found; no density is reported")
+        raise NotConvergedError("chain: no band with both of its edges was found; no density is reported")
     within = np.where(inside[turns], turns, turns + 1)  # the side of each bracket that lies inside
     without = np.where(inside[turns], turns + 1, turns)
     edges = _narrowed(search, np.log(grid[within]), np.log(grid[without]), solved[1].values[:, within])

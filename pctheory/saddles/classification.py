@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from ..arguments import public, refuse_too_large
-from ..network import LinearPCN
+from ..arguments import OVERFLOW_IS_REPORTED, public, refuse_too_large
+from ..network import LinearPCN, finite_result
 
 Kind = Literal["strict saddle", "non-strict", "minimum", "not critical"]
 Objective: TypeAlias = Callable[[LinearPCN, Array, Array], Array]
@@ -50,6 +50,7 @@ class Classification:
 
 
 @public
+@OVERFLOW_IS_REPORTED
 def classification(
     net: LinearPCN,
     x: ArrayLike,
@@ -76,6 +77,7 @@ def classification(
     gradient_norm = float(np.linalg.norm(derivatives.gradient(derivatives.objective, net, x, y)))
     eigenvalues = np.linalg.eigvalsh(derivatives.hessian(derivatives.objective, net, x, y))
     scale = data_scale(net, x, y)
+    finite_result("classification", (gradient_norm, eigenvalues, scale))
     negligible = tolerance * max(scale, float(np.abs(eigenvalues).max()))
     inertia = _counts(eigenvalues, negligible)
     attained = value - least <= tolerance * scale
