@@ -149,7 +149,7 @@ def _made(objective: Objective, net: Network, x: Array, y: Array) -> Array:
 
 def _shape(objective: Objective, net: Network, x: ArrayLike, y: ArrayLike) -> tuple[int, ...]:
     """Of what the objective returns; TypeError where that is no array of numbers."""
-    made = _made.eval_shape(objective, net, *net.batch(x, y))
+    made = _made.eval_shape(objective, net, *net.batch(x, y))  # type: ignore[no-untyped-call]
     if not jnp.issubdtype(made.dtype, jnp.floating):
         raise TypeError(f"objective returns {shown(made)}, expected a number")
     return tuple(made.shape)
