@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import os
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pctheory
 
 from .compiled_code import STORE
-from .files import is_folder, write_atomically
+from .files import is_folder, temporary, write_atomically
 from .names import no_such
 from .processes import Job, Raised, finished_by, finished_here, one_thread, refuse_limits
 from .stopping import StoppedError, stoppable
@@ -220,7 +219,7 @@ def _check(given: argparse.Namespace) -> int:
     claims = collect_claims(given.root)
     old = None if given.compare is None else read_ledger(given.compare)
     if given.json is not None:
-        _require_writable_parent(given.json)
+        _require_writable(given.json)
     ledger, status = _checked(_chosen(claims, given.keys, given.paper), given)
     if given.json is not None:
         write_ledger(given.json, _with_audit(ledger, given.root, DEFAULT_OUT / "audit"))
@@ -342,15 +341,15 @@ def _judgement(verdicts: Sequence["Verdict"]) -> int:
     return 1 if failed else 0
 
 
-def _require_writable_parent(path: Path) -> None:
+def _require_writable(path: Path) -> None:
     if is_folder(path):
         raise ValueError(f"--json: {path} is a folder; name a file")
+    probe = temporary(path)
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
+        probe.open("xb").close()
+        probe.unlink()
     except OSError as error:
-        raise ValueError(
-            f"--json: cannot write in {path.parent}: {error.strerror}; choose another folder"
-        ) from error
+        raise ValueError(f"--json: cannot write {path}: {error.strerror}; choose another file") from error
 
 
 def _derive(given: argparse.Namespace) -> int:

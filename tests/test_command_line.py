@@ -122,8 +122,9 @@ BAD_INPUT = {
     "outside a checkout": (["check", "--root", "/"], "no paper_checks/ folder in /; run inside a checkout of pctheory or pass --root"),
     "figures outside a checkout": (["figure", "--root", "/"], "no figures/ folder in /; run inside a checkout of pctheory or pass --root"),
     "unwritable out": (["reproduce", "--preset", "quick", "--out", "/dev/null/here"], "out: cannot write to /dev/null/here"),
-    "unwritable json": (["check", "--json", "/no/such/folder/out.json"], "--json: cannot write in /no/such/folder: No such file or directory"),
-    "json of a name that is too long": (["check", "--json", "x/" * 3000], "--json: cannot write in x/x/"),
+    "unwritable json": (["check", "--json", "/no/such/folder/out.json"], "--json: cannot write /no/such/folder/out.json: No such file or directory"),
+    "json of a name that is too long": (["check", "--json", "x/" * 3000], "--json: cannot write x/x/"),
+    "json of a file name that is too long": (["check", "--json", "x" * 300], "File name too long; choose another file"),
     "json is a folder": (["check", "--json", "/tmp"], "--json: /tmp is a folder; name a file"),
 }  # fmt: skip
 

@@ -157,7 +157,7 @@ def test_a_disk_that_cannot_be_written(tmp_path, small_disk):
         )
     came = ran(root, "check", "--json", str(small_disk / "ledger.json"))
     assert came.returncode == 2
-    assert f"--json: cannot write in {small_disk}: Read-only file system" in came.stderr
+    assert f"--json: cannot write {small_disk / 'ledger.json'}: Read-only file system" in came.stderr
 
 
 @pytest.mark.parametrize("place", [".cache", ""])
