@@ -25,6 +25,8 @@ def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | Non
         array = value if isinstance(value, jax.Array) else np.asarray(value)
     except ValueError as error:
         raise TypeError(f"{name} is not an array: its rows have different lengths") from error
+    except TypeError as error:
+        raise TypeError(f"{name} is {shown(value)}, expected an array of numbers") from error
     if array.dtype != np.float64:
         raise TypeError(
             f"{name} has dtype {array.dtype}, expected float64; convert it with numpy.asarray(value, dtype=float)"

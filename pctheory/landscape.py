@@ -97,7 +97,10 @@ def landscape_field(
     if (shape := _shape(objective, net, x, y)) != ():
         raise ValueError(f"objective returns shape {shape}, expected a number; sum or average it")
     slopes = np.asarray(_slopes(objective, net, net.batch(x, y), directions, points))
-    coordinates = -np.linalg.solve(np.asarray(directions @ directions.T), slopes[..., None])[..., 0]
+    try:
+        coordinates = -np.linalg.solve(np.asarray(directions @ directions.T), slopes[..., None])[..., 0]
+    except np.linalg.LinAlgError as error:
+        raise ValueError("directions are too short for their squares, expected longer ones") from error
     return _finite("the gradient of objective", coordinates, points)[0 if len(axes) == 1 else slice(None)]
 
 

@@ -496,7 +496,7 @@ def _check_widths(widths: Sequence[int], skips: bool) -> None:
         raise ValueError(f"widths is {tuple(widths)}, expected at least (N_0, N_L): one layer")
     for l, width in enumerate(widths):
         if not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1:
-            raise ValueError(f"widths, layer {l} is {width!r}, expected a whole number of at least 1")
+            raise ValueError(f"widths, layer {l} is {shown(width)}, expected a whole number of at least 1")
     if skips:
         for l, (below, above) in enumerate(pairwise(widths[1:-1]), start=2):
             if below != above:

@@ -369,6 +369,38 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         FloatingPointError,
         "classification: the result holds",
     ),
+    "records of more than double precision": (
+        lambda: pctheory.dynamics.divergence_step(np.ones(3, np.longdouble)),
+        TypeError,
+        "records holds a ndarray of shape (3,), expected arrays of numbers",
+    ),
+    "records that are keys": (
+        lambda: pctheory.dynamics.divergence_step(jax.random.split(jax.random.key(0))),
+        TypeError,
+        "records holds a PRNGKeyArray of shape (2,), expected arrays of numbers",
+    ),
+    "a width that is an array": (
+        lambda: pctheory.mupc((np.ma.masked_array(np.ones((3, 2)), mask=np.eye(3, 2)), 3, 1), seed=0),
+        ValueError,
+        "widths, layer 0 is a MaskedArray of shape (3, 2), expected a whole number of at least 1",
+    ),
+    "targets beyond double precision": (
+        lambda: pctheory.saddles.exact_classification([[[1]], [[1]]], [[1]], [[10**400]]),
+        FloatingPointError,
+        "exact_classification: a derivative is beyond double precision",
+    ),
+    "a key of JAX among times": (
+        lambda: pctheory.escape_time([jax.random.key(0)], [1.0], threshold=0.5),
+        TypeError,
+        "times is a list, expected an array of numbers",
+    ),
+    "directions whose squares are 0": (
+        lambda: pctheory.landscape_field(
+            pctheory.loss, net(), X, Y, directions=np.full((1, 9), 1e-200), axes=[np.ones(1)]
+        ),
+        ValueError,
+        "directions are too short for their squares",
+    ),
     "inputs whose Hessian overflows": (
         lambda: pctheory.weight_directions(unseeing(), with_entry(X, -1e300), Y, damping=1e300),
         FloatingPointError,
@@ -506,6 +538,9 @@ def test_fractions_and_whole_numbers_of_any_size_are_numbers():
     assert pctheory.ntp((2, 4, 1), seed=0, output_precision=2**64).precisions[-1] == 2.0**64
     one, other = (pctheory.equilibrium_with_decay(net(), X, Y, decay) for decay in (0.25, Fraction(1, 4)))
     assert one.energy == other.energy
+    matrix = [[2.0, 1.0], [1.0, 0.0]]
+    low, _ = pctheory.enclosed_extremes(matrix, goal=Fraction(1, 2))
+    assert low.overlaps(pctheory.enclosed_extremes(matrix, goal=1e-9)[0])
 
 
 @pytest.mark.parametrize(("call", "text"), MEMORY.values(), ids=MEMORY.keys())

@@ -75,12 +75,7 @@ def divergence_step(records: PyTree) -> Float[Array, ""]:
     `records` as learning returns them: a leading axis of steps. Twin: a loop.
     Raises ValueError where there is nothing to look at, or the leading axes differ.
     """
-    leaves = jax.tree.leaves(records, is_leaf=lambda part: isinstance(part, Iterator))
-    arrays = [leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
-    for leaf, array in zip(leaves, arrays, strict=True):
-        if isinstance(leaf, np.ma.MaskedArray) or str(array.dtype)[:3] not in ("flo", "int", "uin", "boo", "com"):
-            raise TypeError(f"records holds {shown(leaf)}, expected arrays of numbers; pass what learning returned")
-    leaves = [jnp.asarray(array) for array in arrays]
+    leaves = [_recorded(leaf) for leaf in jax.tree.leaves(records, is_leaf=lambda v: isinstance(v, Iterator))]
     lengths = {leaf.shape[:1] for leaf in leaves}
     if len(lengths) != 1 or () in lengths or (0,) in lengths:
         shapes = ", ".join(str(leaf.shape) for leaf in leaves)
@@ -90,6 +85,20 @@ def divergence_step(records: PyTree) -> Float[Array, ""]:
         )
     finite = jnp.stack([jnp.isfinite(leaf).reshape(len(leaf), -1).all(axis=1) for leaf in leaves]).all(axis=0)
     return jnp.where(finite.all(), jnp.inf, jnp.argmin(finite).astype(float))
+
+
+def _recorded(leaf: Any) -> Array:
+    """As an array of JAX; TypeError where it is none of numbers, or would lose its mask or its digits."""
+    refused = f"records holds {shown(leaf)}, expected arrays of numbers; pass what learning returned"
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise TypeError(refused)
+    try:
+        array = jnp.asarray(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))
+    except (TypeError, ValueError) as error:
+        raise TypeError(refused) from error
+    if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise TypeError(refused)
+    return array
 
 
 def _stops(at: Sequence[int], count: int) -> list[int]:

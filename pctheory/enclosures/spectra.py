@@ -223,7 +223,7 @@ def _smallest(blocks: _Blocks, positive: bool | None, goal: float) -> Ball:
             v = v if eliminated is None else eliminated.solved(v)
         quotient, residual = _rayleigh(blocks, v)
         upper = min(upper, quotient.upper())
-        width = (abs(upper) * goal).mid()
+        width = (abs(upper) * float(goal)).mid()
         shift = (upper - max(2 * residual, width)).mid()
         if not lower < shift:
             shift = ((lower + upper) / 2).mid()

@@ -90,13 +90,18 @@ def exact_classification(
         product = _exact(w, f"weights, layer {l}") @ product
     inertia = exact_inertia(found.hessian)
     critical = not np.any(found.gradient)
+    try:
+        parts = (found.value, found.gradient, found.hessian)
+        value, gradient, hessian = (np.asarray(part).astype(float) for part in parts)
+    except OverflowError as error:
+        raise FloatingPointError("exact_classification: a derivative is beyond double precision") from error
     return Classification(
         kind=kind_of(critical, inertia, found.value == least),
-        value=float(found.value),
-        gradient_norm=float(np.linalg.norm(found.gradient.astype(float))),
+        value=float(value),
+        gradient_norm=float(np.linalg.norm(gradient)),
         rank=_rank(product),
         inertia=inertia,
-        smallest=float(np.linalg.eigvalsh(found.hessian.astype(float))[0]),
+        smallest=float(np.linalg.eigvalsh(hessian)[0]),
     )
 
 

@@ -87,7 +87,12 @@ def _equilibrated_gradient(net: Network, x: ArrayLike, y: ArrayLike) -> Layers:
 
 def _damped(name: str, matrix: Array, gradient: Array, damping: float) -> Array:
     """-(matrix + damping I)^-1 gradient; the matrix may be indefinite."""
-    values, vectors = np.linalg.eigh(finite_result("weight_directions", matrix))
+    try:
+        values, vectors = np.linalg.eigh(finite_result("weight_directions", matrix))
+    except np.linalg.LinAlgError as error:
+        raise FloatingPointError(
+            f"weight_directions: the matrix of {name} has no eigenvalues in doubles; rescale weights or data"
+        ) from error
     shifted = values + damping
     if np.abs(shifted).min() <= len(values) * EPS * np.abs(shifted).max():
         raise ValueError(f"damping is {damping}, which leaves the matrix of {name} singular; take another")
