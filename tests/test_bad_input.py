@@ -1,5 +1,6 @@
 """What the library says to bad input: one line with the argument and layer, the value, and the remedy."""
 
+import functools
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import pytest
 import scipy.sparse
 
 import pctheory
-from pctheory import nonlinear, random_matrix
+from pctheory import dynamics, nonlinear, random_matrix, saddles
 from pctheory.saddles import Derivatives
 
 
@@ -302,12 +303,12 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "quantity returns shape (4,), expected a number; sum or average it",
     ),
     "a generator for records": (
-        lambda: pctheory.dynamics.divergence_step(one for one in [X]),
+        lambda: dynamics.divergence_step(one for one in [X]),
         TypeError,
         "records holds a generator, expected arrays of numbers",
     ),
     "a sparse matrix for records": (
-        lambda: pctheory.dynamics.divergence_step({"loss": scipy.sparse.csr_matrix([[1.0]])}),
+        lambda: dynamics.divergence_step({"loss": scipy.sparse.csr_matrix([[1.0]])}),
         TypeError,
         "records holds a csr_matrix of shape (1, 1), expected arrays of numbers",
     ),
@@ -370,12 +371,12 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "classification: the result holds",
     ),
     "records of more than double precision": (
-        lambda: pctheory.dynamics.divergence_step(np.ones(3, np.longdouble)),
+        lambda: dynamics.divergence_step(np.ones(3, np.longdouble)),
         TypeError,
         "records holds a ndarray of shape (3,), expected arrays of numbers",
     ),
     "records that are keys": (
-        lambda: pctheory.dynamics.divergence_step(jax.random.split(jax.random.key(0))),
+        lambda: dynamics.divergence_step(jax.random.split(jax.random.key(0))),
         TypeError,
         "records holds a PRNGKeyArray of shape (2,), expected arrays of numbers",
     ),
@@ -385,7 +386,7 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "widths, layer 0 is a MaskedArray of shape (3, 2), expected a whole number of at least 1",
     ),
     "targets beyond double precision": (
-        lambda: pctheory.saddles.exact_classification([[[1]], [[1]]], [[1]], [[10**400]]),
+        lambda: saddles.exact_classification([[[1]], [[1]]], [[1]], [[10**400]]),
         FloatingPointError,
         "exact_classification: a derivative is beyond double precision",
     ),
@@ -400,6 +401,23 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ),
         ValueError,
         "directions are too short for their squares",
+    ),
+    "a batch of other columns": (
+        lambda: pctheory.coordinate_check(
+            lambda size, seed: pctheory.standard((2, size, 1), seed=seed), (2, 3), (Y, X), seeds=(0, 1)
+        ),
+        ValueError,
+        "batch: x and y have (1, 2) columns, expected (2, 1), as networks has",
+    ),
+    "a list too deep for a rate": (
+        lambda: dynamics.Inference(functools.reduce(lambda a, _: [a], range(200), 1.0), steps=2),
+        ValueError,
+        "rate is",
+    ),
+    "a sparse matrix among steps": (
+        lambda: learnt(at=[scipy.sparse.csr_matrix([[1.0]])], steps=2),
+        ValueError,
+        "at holds a csr_matrix of shape (1, 1), expected",
     ),
     "inputs whose Hessian overflows": (
         lambda: pctheory.weight_directions(unseeing(), with_entry(X, -1e300), Y, damping=1e300),

@@ -120,6 +120,9 @@ def coordinate_check(
             net = networks(size, seed)
             if not isinstance(net, LinearPCN | NonlinearPCN):
                 raise TypeError(f"networks returns {shown(net)}, expected a network")
+            columns, ends = (batch[0].shape[1], batch[1].shape[1]), (net.widths[0], net.widths[-1])
+            if columns != ends:
+                raise ValueError(f"batch: x and y have {columns} columns, expected {ends}, as networks has")
             transformation = None if optimiser is None else optimiser(size)
             if not isinstance(transformation, optax.GradientTransformation | None):
                 raise TypeError(f"optimiser returns {shown(transformation)}, expected one of optax")

@@ -105,7 +105,7 @@ def _stops(at: Sequence[int], count: int) -> list[int]:
     stops = list(at)
     for number in stops:
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            raise ValueError(f"at holds {number!r}, expected whole numbers: how many updates were made")
+            raise ValueError(f"at holds {shown(number)}, expected whole numbers: how many updates were made")
     if not stops or stops[0] < 0 or stops[-1] > count or any(np.diff(stops) <= 0):
         raise ValueError(f"at is {stops}, expected at least one step, increasing, from 0 to steps = {count}")
     return stops
