@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .arguments import is_number, public, shown
+from .arguments import is_number, listed, public, shown
 from .arguments import refuse_too_large as refuse_too_large
 from .arrays import as_float
 from .arrays import double_array as double_array
@@ -492,6 +492,7 @@ def _drawn(seed: Array, shapes: tuple[tuple[int, int], ...], initialisation: Ini
 
 
 def _check_widths(widths: Sequence[int], skips: bool) -> None:
+    widths = listed("widths", widths)
     if len(widths) < 2:
         raise ValueError(f"widths is {tuple(widths)}, expected at least (N_0, N_L): one layer")
     for l, width in enumerate(widths):

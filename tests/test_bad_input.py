@@ -419,6 +419,11 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         "at holds a csr_matrix of shape (1, 1), expected",
     ),
+    "a sparse matrix for widths": (
+        lambda: pctheory.mupc(scipy.sparse.csr_matrix([[1.0]]), seed=0),
+        ValueError,
+        "widths is ",
+    ),
     "inputs whose Hessian overflows": (
         lambda: pctheory.weight_directions(unseeing(), with_entry(X, -1e300), Y, damping=1e300),
         FloatingPointError,
