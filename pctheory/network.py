@@ -494,7 +494,7 @@ def _drawn(seed: Array, shapes: tuple[tuple[int, int], ...], initialisation: Ini
 def _check_widths(widths: Sequence[int], skips: bool) -> None:
     widths = listed("widths", widths)
     if len(widths) < 2:
-        raise ValueError(f"widths is {tuple(widths)}, expected at least (N_0, N_L): one layer")
+        raise ValueError(f"widths is {shown(widths)}, expected at least (N_0, N_L): one layer")
     for l, width in enumerate(widths):
         if not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1:
             raise ValueError(f"widths, layer {l} is {shown(width)}, expected a whole number of at least 1")
