@@ -41,14 +41,13 @@ reproduce audit: export XLA_FLAGS ?= --xla_backend_optimization_level=1 --xla_ll
 audit: $(READY)
 	$(BIN)/pctheory audit --record --ledger figures/output/claims.json $(ARGS)
 
-# Three at once on two cores: tests of processes wait for a good part of their time.
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist worksteal
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal
 
 # The long tests compile as users do.
 soak: export XLA_FLAGS ?=
 soak: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

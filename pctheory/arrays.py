@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, ArrayLike, PyTree
 
 from .arguments import shown
 
@@ -59,6 +59,17 @@ def number_returned(name: str, made: object) -> Array:
 def is_concrete(value: object) -> bool:
     """Whether the values of `value` are known, that is, it is no tracer of a JAX transformation."""
     return not isinstance(value, jax.core.Tracer)
+
+
+def like_weights(name: str, direction: PyTree, weights: PyTree) -> PyTree:
+    """`direction`, what `name` returned; TypeError unless it has a number for every weight."""
+    structures = (jax.tree.structure(tree) for tree in (direction, weights))
+    if len(set(structures)) > 1 or any(
+        np.shape(one) != np.shape(other)
+        for one, other in zip(jax.tree.leaves(direction), jax.tree.leaves(weights), strict=True)
+    ):
+        raise TypeError(f"{name} returns {shown(direction)}, expected numbers shaped like the weights")
+    return direction
 
 
 def as_float(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Files that are there whole or not at all, whenever the process that writes them is killed."""
 
 import errno
-import io
 import json
 import os
 import re
@@ -11,11 +10,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any
 
 # Seconds after which a temporary file that nobody wrote to was left behind by a process that was killed.
 STALE = 600.0
@@ -35,20 +30,6 @@ def content_of(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "is no file", str(path))
     return path.read_bytes()
-
-
-def arrays_of(content: bytes, *names: str) -> "dict[str, np.ndarray]":
-    """The arrays of an `.npz` file, or those of them that are named.
-
-    Raises: ValueError, in one line, if it is no such file, damaged, or without one that is named.
-    """
-    import numpy as np  # not before it is needed: the command line must answer at once
-
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in names or archive.files}
-    except (ValueError, LookupError, TypeError, EOFError, OSError, MemoryError, RuntimeError, BadZipFile) as error:
-        raise ValueError(f"is no archive of arrays ({type(error).__name__})") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import ArrayLike, Float
 
 from ..arguments import number, public, shown, whole_number
-from ..dynamics.arguments import like_weights
+from ..arrays import like_weights
 from ..energy import feedforward
 from ..equilibrium import equilibrated_gradient
 from ..network import Layers, LinearPCN, double_array, finite_result

@@ -39,17 +39,6 @@ def pair(name: str, value: object) -> tuple[Any, Any]:
     return value
 
 
-def like_weights(name: str, direction: PyTree, weights: PyTree) -> PyTree:
-    """`direction`, what `name` returned; TypeError unless it has a number for every weight."""
-    structures = (jax.tree.structure(tree) for tree in (direction, weights))
-    if len(set(structures)) > 1 or any(
-        np.shape(one) != np.shape(other)
-        for one, other in zip(jax.tree.leaves(direction), jax.tree.leaves(weights), strict=True)
-    ):
-        raise TypeError(f"{name} returns {shown(direction)}, expected numbers shaped like the weights")
-    return direction
-
-
 def recorded(record: PyTree) -> PyTree:
     """`record`, what the function of that name returned; TypeError for what is neither number nor array."""
     for leaf in jax.tree.leaves(record, is_leaf=lambda part: isinstance(part, Iterator)):

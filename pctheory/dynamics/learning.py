@@ -12,9 +12,9 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..arguments import public, refuse_too_large, shown
-from ..arrays import number_returned
+from ..arrays import like_weights, number_returned
 from ..network import double_array
-from .arguments import at_least_one, like_weights, optimiser_of_optax, pair, recorded
+from .arguments import at_least_one, optimiser_of_optax, pair, recorded
 
 
 @runtime_checkable

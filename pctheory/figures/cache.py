@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..files import arrays_of, write_atomically
+from ..files import write_atomically
 from .figure import Arrays
 
 MAGIC = b"pctheory unit 1\n"
@@ -132,9 +132,25 @@ def encoded(arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def decoded(payload: bytes) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an `.npz` file, not writeable. Raises: ValueError if it is none."""
-    arrays = arrays_of(payload)
+def decoded(payload: bytes, *names: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an `.npz` file, or those of them that are named, not writeable.
+
+    Raises: ValueError, in one line, if it is no such file, damaged, or without one that is named.
+    """
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in names or archive.files}
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        EOFError,
+        OSError,
+        MemoryError,
+        RuntimeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ValueError(f"is no archive of arrays ({type(error).__name__})") from error
     for array in arrays.values():
         array.setflags(write=False)
     return arrays

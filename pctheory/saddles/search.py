@@ -25,7 +25,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from ..arguments import public, refuse_too_large, shown, whole_number
-from ..files import arrays_of, content_of
+from ..figures.cache import decoded
+from ..files import content_of
 from ..network import LinearPCN, double_array
 from .classification import TOLERANCE, Classification, Derivative, Derivatives, classification, data_scale
 
@@ -238,7 +239,7 @@ def _kept(state: Path | None, key: str) -> dict[int, np.ndarray]:
     if state is None or not state.exists():
         return {}
     try:
-        stored = arrays_of(content_of(state), "key", "done", "ends")
+        stored = decoded(content_of(state), "key", "done", "ends")
     except (OSError, ValueError, MemoryError) as error:
         raise ValueError(f"state {state} is damaged ({type(error).__name__}); remove it") from error
     if str(stored["key"]) != key:
