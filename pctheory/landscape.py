@@ -12,7 +12,6 @@ a plane entry [i, j] is at t_1 = axes[0][j], t_2 = axes[1][i], as contour plots 
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -145,15 +144,14 @@ def _normal(net: Network, count: int, seed: int) -> Directions:
     return jnp.asarray(random_generator(seed).standard_normal((count, size)))
 
 
-@partial(jax.jit, static_argnums=0)
-def _made(objective: Objective, net: Network, x: Array, y: Array) -> Array:
-    return array_returned("objective", objective(net, x, y))
-
-
 def _shape(objective: Objective, net: Network, x: ArrayLike, y: ArrayLike) -> tuple[int, ...]:
     """Of what the objective returns; TypeError where that is no array of numbers."""
-    made = _made.eval_shape(objective, net, *net.batch(x, y))  # type: ignore[no-untyped-call]
-    if not jnp.issubdtype(made.dtype, jnp.floating):
+    batch = net.batch(x, y)
+    try:
+        made = jax.eval_shape(objective, net, *batch)
+    except TypeError:  # of the objective itself, or of JAX at what it returned: looked at, that one says so
+        made = jax.eval_shape(lambda *given: array_returned("objective", objective(*given)), net, *batch)
+    if not hasattr(made, "shape") or not jnp.issubdtype(made.dtype, jnp.floating):
         raise TypeError(f"objective returns {shown(made)}, expected a number")
     return tuple(made.shape)
 

@@ -50,8 +50,11 @@ class NonlinearPCN(eqx.Module):
     linear: LinearPCN
     activation: Activation = eqx.field(static=True)
 
-    @public
     def __init__(self, linear: LinearPCN, activation: Activation) -> None:
+        if not isinstance(linear, LinearPCN):
+            raise TypeError(f"linear is a {type(linear).__name__}, expected a LinearPCN")
+        if not callable(activation):
+            raise TypeError(f"activation is {shown(activation)}, expected a function such as jax.numpy.tanh")
         self.linear = linear
         self.activation = activation
 
@@ -176,8 +179,8 @@ def inference_descent(
     """
     if np.ndim(rate) or (is_concrete(rate) and not 0 < rate < np.inf):
         raise ValueError(f"rate is {rate}, expected a positive finite number")
-    batch = _inference_batch(net, x, y, steps, "inference_descent")
-    return _inference_descent(net, batch, jnp.asarray(rate, dtype=float), int(steps))
+    batch, steps = _inference_batch(net, x, y, steps, "inference_descent")
+    return _inference_descent(net, batch, jnp.asarray(rate, dtype=float), steps)
 
 
 @public
@@ -202,9 +205,9 @@ def inference_by_halving(
     """
     if not (0 < floor < rate < np.inf):
         raise ValueError(f"rate is {rate} and floor {floor}, expected 0 < floor < rate; correct them")
-    batch = _inference_batch(net, x, y, steps, "inference_by_halving")
+    batch, steps = _inference_batch(net, x, y, steps, "inference_by_halving")
     rates = jnp.asarray(rate, dtype=float), jnp.asarray(floor, dtype=float)
-    return finite_result("inference_by_halving", _inference_by_halving(net, batch, *rates, int(steps)))
+    return finite_result("inference_by_halving", _inference_by_halving(net, batch, *rates, steps))
 
 
 @public
@@ -237,7 +240,7 @@ def inference_to_stationarity(
     """
     if not 0 < tolerance < np.inf:
         raise ValueError(f"tolerance is {tolerance}, expected a positive finite number")
-    batch = _inference_batch(net, x, y, max_steps, "inference_to_stationarity")
+    batch, max_steps = _inference_batch(net, x, y, max_steps, "inference_to_stationarity")
     found = _inference_to_stationarity(net, batch, jnp.asarray(tolerance), max_steps)
     reached = (found.stationarity <= tolerance) | allow_unfinished
     if is_concrete(reached) and not reached:
@@ -250,11 +253,11 @@ def inference_to_stationarity(
     return jax.tree.map(lambda a: jnp.where(reached, a, jnp.nan), found)
 
 
-def _inference_batch(net: NonlinearPCN, x: ArrayLike, y: ArrayLike, steps: int, name: str) -> tuple[Array, Array]:
+def _inference_batch(net: NonlinearPCN, x: ArrayLike, y: ArrayLike, steps: int, name: str) -> tuple[Batch, int]:
+    """The batch, and the number of steps as Python counts."""
     if net.depth == 1:
         raise ValueError(f"{name}: a network of depth 1 has no hidden layers; add one")
-    whole_number(f"{name}: the number of steps", steps, 1)
-    return net.batch(x, y)
+    return net.batch(x, y), whole_number(f"{name}: the number of steps", steps, 1)
 
 
 class _Chain(eqx.Module):

@@ -78,13 +78,13 @@ def returning_array(*args: Any, **kwargs: Any) -> Any:
     return jax.numpy.ones((2, 3))
 
 
-# Made anew for each input, as some can be used up.
 class Anything:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Of any arguments."""
 
 
 HUGE = 2**62  # more than any machine holds: refused before anything is allocated
+# Made anew for each input, as some can be used up.
 JUNK: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
     "True": lambda: True,

@@ -1,8 +1,8 @@
 """What the library says to bad input: one line with the argument and layer, the value, and the remedy."""
 
-import functools
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial, reduce
 
 import jax
 import jaxtyping
@@ -410,7 +410,7 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "batch: x and y have (1, 2) columns, expected (2, 1), as networks has",
     ),
     "a list too deep for a rate": (
-        lambda: dynamics.Inference(functools.reduce(lambda a, _: [a], range(200), 1.0), steps=2),
+        lambda: dynamics.Inference(reduce(lambda a, _: [a], range(200), 1.0), steps=2),
         ValueError,
         "rate is",
     ),
@@ -548,10 +548,17 @@ def test_message(call: Callable[[], object], error: type[Exception], text: str):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("infer", [nonlinear.inference_descent, nonlinear.inference_by_halving])
-def test_whole_numbers_of_numpy_count(infer: Callable[..., nonlinear.Inferred]):
+@pytest.mark.parametrize(
+    ("infer", "name"),
+    [
+        (partial(nonlinear.inference_descent, rate=0.1), "steps"),
+        (partial(nonlinear.inference_by_halving, rate=0.1), "steps"),
+        (partial(nonlinear.inference_to_stationarity, allow_unfinished=True), "max_steps"),
+    ],
+)
+def test_whole_numbers_of_numpy_count(infer: Callable[..., nonlinear.Inferred], name: str):
     given = nonlinear.NonlinearPCN(net(), jax.numpy.tanh), X, Y
-    one, other = (infer(*given, rate=0.1, steps=steps) for steps in (2, np.int64(2)))
+    one, other = (infer(*given, **{name: count}) for count in (2, np.int64(2)))
     np.testing.assert_array_equal(one.activities[0], other.activities[0])
 
 

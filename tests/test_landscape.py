@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -143,6 +144,24 @@ def test_landscapes_compile_once() -> None:
     for scale in (1.0, 2.0, 3.0):
         landscape.landscape_values(objective, NET, X, Y, directions=scale * PLANE, axes=(FIRST, scale * SECOND))
     assert len(traces) == 2  # the first for the shape of what the objective returns
+
+
+class Weighted(eqx.Module):
+    """An objective with arrays of its own, which cannot be hashed."""
+
+    factor: jax.Array
+
+    def __call__(self, net: LinearPCN, x: jax.Array, y: jax.Array) -> jax.Array:
+        return self.factor.sum() * pctheory.loss(net, x, y)
+
+
+@pytest.mark.parametrize("function", [landscape.landscape_values, landscape.landscape_field])
+def test_an_objective_may_hold_arrays(function) -> None:
+    plain, weighted = (
+        function(objective, NET, X, Y, directions=PLANE, axes=(FIRST, SECOND))
+        for objective in (pctheory.loss, Weighted(jnp.ones(2)))
+    )
+    np.testing.assert_allclose(weighted, 2 * plain, rtol=1e-12)
 
 
 # --- bad input ---

@@ -230,7 +230,7 @@ def without_shape_checks():
 LINEAR = pctheory.LinearPCN([np.ones((3, 2)), np.ones((1, 3))])
 X, Y = np.ones((4, 2)), np.ones((4, 1))
 BAD = {
-    "no network": (lambda: NonlinearPCN(3, jnp.tanh), TypeError, "linear is 3, expected a LinearPCN"),
+    "no network": (lambda: NonlinearPCN(3, jnp.tanh), TypeError, "linear is a int, expected a LinearPCN"),
     "no function": (lambda: NonlinearPCN(LINEAR, "tanh"), TypeError, "activation is 'tanh', expected a function"),
     "not elementwise": (lambda: NonlinearPCN(LINEAR, jnp.sum), ValueError, "activation gives shape () for (2, 3)"),
     "floor above rate": (
