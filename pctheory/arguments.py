@@ -186,7 +186,8 @@ def _one_of(members: Sequence[Any]) -> Kind | None:
     found = [kind for kind in kinds if kind is not None]
     if len(found) < len(kinds):
         return None
-    return " or ".join(words for words, _ in found), lambda value: any(fits(value) for _, fits in found)
+    words = " or ".join(dict.fromkeys(words for words, _ in found))
+    return words, lambda value: any(fits(value) for _, fits in found)
 
 
 def _is_iterable(value: object) -> bool:

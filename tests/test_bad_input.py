@@ -407,7 +407,7 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
             lambda size, seed: pctheory.standard((2, size, 1), seed=seed), (2, 3), (Y, X), seeds=(0, 1)
         ),
         ValueError,
-        "batch: x and y have (1, 2) columns, expected (2, 1), as networks has",
+        "batch, x has 1 columns, expected N_0 = 2; rows are examples",
     ),
     "a list too deep for a rate": (
         lambda: dynamics.Inference(reduce(lambda a, _: [a], range(200), 1.0), steps=2),
@@ -560,6 +560,11 @@ def test_whole_numbers_of_numpy_count(infer: Callable[..., nonlinear.Inferred], 
     given = nonlinear.NonlinearPCN(net(), jax.numpy.tanh), X, Y
     one, other = (infer(*given, **{name: count}) for count in (2, np.int64(2)))
     np.testing.assert_array_equal(one.activities[0], other.activities[0])
+
+
+def test_what_is_expected_is_said_once():
+    with pytest.raises(TypeError, match=r"^part is 3, expected a text$"):
+        pctheory.activity_hessian_spectrum(net(), 3)
 
 
 def test_fractions_and_whole_numbers_of_any_size_are_numbers():

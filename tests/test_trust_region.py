@@ -503,6 +503,15 @@ def test_terms_are_means_over_the_examples():
 # --- directions in weight space ---
 
 
+def test_a_matrix_without_eigenvalues_in_doubles_is_named(monkeypatch):
+    def failing(matrix: np.ndarray) -> None:
+        raise np.linalg.LinAlgError("Eigenvalues did not converge")
+
+    monkeypatch.setattr(np.linalg, "eigh", failing)
+    with pytest.raises(FloatingPointError, match="the matrix of damped Newton has no eigenvalues in doubles"):
+        trust_region.weight_directions(FEW[1].net, FEW[1].x, FEW[1].y)
+
+
 def test_directions_from_their_formulas():
     made = case("", (2, 3, 2), seed=34, batch=3, precisions=True)
 

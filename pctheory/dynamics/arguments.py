@@ -22,7 +22,8 @@ def optimiser_of_optax(value: optax.GradientTransformation) -> optax.GradientTra
 
 def positive(name: str, value: float | Array) -> Array:
     """`value` as an array of no axes, positive and finite; ValueError otherwise."""
-    if not (is_number(value) and 0 < value < np.inf if is_concrete(value) else np.ndim(value) == 0):
+    fits = is_number(value) and 0 < value < np.inf if is_concrete(value) else np.ndim(value) == 0
+    if not fits:
         raise ValueError(f"{name} is {shown(value)}, expected a positive finite number")
     return jnp.asarray(value, dtype=float)
 
