@@ -49,7 +49,7 @@ class Case:
     def widths(self) -> list[int]:
         return [self.weights[0].shape[1], *(len(w) for w in self.weights)]
 
-    @property
+    @cached_property
     def maps(self) -> list[np.ndarray]:
         return [
             a * w + s * np.eye(*w.shape, dtype=int)

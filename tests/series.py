@@ -26,18 +26,24 @@ class Series:
         self.coefficients, self.order = coefficients, order
 
     def __getitem__(self, power: int) -> Number:
-        return self.coefficients[power] if power < len(self.coefficients) else 0
+        """A fraction where the others are, for what was dropped too."""
+        return self.coefficients[power] if power < len(self.coefficients) else 0 * self.coefficients[0]
 
     def __add__(self, other: Any) -> "Series":
         if isinstance(other, np.ndarray):
             return NotImplemented
+        if _is_zero(other):
+            return self
         b = self._like(other).coefficients
         longer, shorter = (self.coefficients, b) if len(self.coefficients) >= len(b) else (b, self.coefficients)
         return Series(tuple(p + q for p, q in zip(longer, shorter)) + longer[len(shorter) :], self.order)  # noqa: B905
 
-    def __mul__(self, other: Any) -> "Series":
+    def __mul__(self, other: Any) -> Any:
+        """The number 0 from 0, of which dense linear systems are full."""
         if isinstance(other, np.ndarray):
             return NotImplemented
+        if _is_zero(other):
+            return 0 * self.coefficients[0]
         a, b = self.coefficients, self._like(other).coefficients
         if len(a) == 1 or len(b) == 1:
             (factor,), many = (a, b) if len(a) == 1 else (b, a)
@@ -83,6 +89,10 @@ class Series:
 
     def _like(self, other: Any) -> "Series":
         return other if isinstance(other, Series) else Series((other,), self.order)
+
+
+def _is_zero(other: Any) -> bool:
+    return other.__class__ is not Series and not other
 
 
 def along(given: Case, moves: Moves, order: int = 2) -> Case:
