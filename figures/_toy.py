@@ -61,7 +61,11 @@ def descents(
     def descent(start: Array, rate: Array) -> Any:
         return weight_descent_by_rule(rule, network(start), batches, optax.sgd(rate))[1]
 
-    return jax.jit(jax.vmap(jax.vmap(descent, (0, None)), (None, 0)))(starts, jnp.asarray(rates))
+    @jax.jit
+    def every(starts: Array, rates: Array) -> Any:
+        return jax.lax.map(lambda rate: jax.lax.map(lambda start: descent(start, rate), starts), rates)
+
+    return every(jnp.asarray(starts), jnp.asarray(rates))
 
 
 # --- directions of w_2 w_1 x ---

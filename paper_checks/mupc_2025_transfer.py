@@ -20,6 +20,7 @@ import pctheory
 from figures._training import Values, best_log_rate, minibatches, networks, widths_of
 from paper_checks._differences import Difference
 from pctheory.claims import Check, claim
+from pctheory.datasets import Dataset
 from pctheory.dynamics import training_sweep
 
 SEEDS = range(6)
@@ -33,10 +34,14 @@ LOG_RATES: dict[str, Values] = {"mupc": np.arange(-5.0, 1.0), "standard": np.lin
 
 
 @cache
+def _digits() -> Dataset:
+    return pctheory.dataset("digits")
+
+
+@cache
 def _losses(kind: str, size: tuple[int, int], activity_rate: float) -> Values:
     """Of each seed and weight rate; infinite where a run diverged."""
-    data = pctheory.dataset("digits")
-    width, hidden_layers = size
+    data, (width, hidden_layers) = _digits(), size
     found = training_sweep(
         networks(kind, widths_of(data, width, hidden_layers), "tanh", SEEDS),
         minibatches(data, EXAMPLES, SEEDS, count=BATCHES),

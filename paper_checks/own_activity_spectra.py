@@ -208,10 +208,11 @@ def _hessian(made: Bent, *, bent: int = 1, inner: bool = True, sign: int = 1) ->
 
 
 def _form_remainder(hessian: Callable[[Bent], np.ndarray], made: Bent) -> list[Any]:
-    """v^T H_z v minus twice the coefficient of t^2 of the energy along v, for three moves v of whole numbers."""
+    """v^T H_z v minus twice the coefficient of t^2 of the energy along v, for three moves v of odd numbers."""
     found = []
     for seed in range(3):
-        v = np.random.default_rng(seed).integers(-3, 4, _stops(made.given)[-1]) + 0 * made.given.x[0, 0]
+        odd = 2 * np.random.default_rng(seed).integers(-2, 2, _stops(made.given)[-1]) + 1
+        v = odd + 0 * made.given.x[0, 0]
         t = Series((0, 1), 2)
         moved = [z + t * d for z, d in zip(made.hidden, _split(made.given, v), strict=True)]
         found.append(v @ hessian(made) @ v - 2 * made.energy(moved)[2])

@@ -508,7 +508,7 @@ MEMORY: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "Hessians of a search": (
         lambda: pctheory.critical_point_search(wide_hidden(), X, Y, OF_LOSS, starts=2, seed=0),
-        "critical_point_search: Hessians: 2 x 3000000 x 3000000 numbers need",
+        "critical_point_search: a Hessian: 3000000 x 3000000 numbers need",
     ),
     "exact derivatives": (
         lambda: pctheory.exact_derivatives([np.ones((20_000, 1), int), np.ones((1, 20_000), int)], [[1]], [[1]]),

@@ -195,7 +195,11 @@ def test_divergence_is_recorded_with_its_step(rate: float):
 # --- sweeps ---
 
 
-def test_a_sweep_is_its_runs():
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_sweep_is_its_runs(backend: str, monkeypatch):
+    """One after another, as on a CPU, and all at once, as elsewhere."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    jax.clear_caches()  # the sweep of the other way would be taken for this one
     net, xs, ys = small_problem()
     other = NonlinearPCN(pctheory.standard((3, 5, 5, 5, 2), seed=2, skips=True), jnp.tanh)
     batches = np.stack([xs, xs[::-1]]), np.stack([ys, ys[::-1]])

@@ -4,7 +4,7 @@ Nothing here asks how a network was made: PC, muPC and backpropagation with Dept
 whether there is `Inference`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -132,11 +132,11 @@ def training_sweep(
     inference_rates: Rates | None = None,
     inference_steps: int | None = None,
 ) -> Training:
-    r"""`train` for every network, every rate of Adam and, where given, every rate of inference, all at once.
+    r"""`train` for every network, every rate of Adam and, where given, every rate of inference, in one call.
 
     The networks differ in seed or parameterisation, not in shape. `batches` is (xs, ys) with axes (networks,
-    batches, examples, columns), so that each network can see its own order. On a GPU all runs go in parallel. Runs
-    that diverge leave the others alone.
+    batches, examples, columns), so that each network can see its own order. On a GPU all runs go in parallel, on a
+    CPU one after another, which is faster there. Runs that diverge leave the others alone.
 
     Returns a `Training` with axes (networks, rates), or (networks, rates, inference rates), in front.
     Raises ValueError for networks, rates and batches that do not fit together.
@@ -196,9 +196,16 @@ def _sweep(
         if infer is None:
             return run(None)
         activity_rates, steps = infer
-        return jax.vmap(lambda activity_rate: run(Inference(activity_rate, steps=steps)))(activity_rates)
+        return _each(lambda activity_rate: run(Inference(activity_rate, steps=steps)), activity_rates)
 
-    return jax.vmap(jax.vmap(of_rate, (None, None, 0)), (0, 0, None))(nets, batches, rates)
+    return _each(lambda net, batches: _each(lambda rate: of_rate(net, batches, rate), rates), nets, batches)
+
+
+def _each(run: Callable[..., Training], *stacked: PyTree) -> Training:
+    """One after another on a CPU, where products of many small matrices at once take twice as long."""
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(lambda one: run(*one), stacked)
+    return jax.vmap(run)(*stacked)
 
 
 def _loss_record(net: NonlinearPCN, x: Array, y: Array) -> Record:

@@ -98,7 +98,7 @@ def critical_point_search(
     at_once = min(at_once, starts)
     size = ravel_pytree(net.weights)[0].size
     refuse_too_large("critical_point_search: starts x weights", (starts, size), "take fewer starts")
-    refuse_too_large("critical_point_search: Hessians", (at_once, size, size), "take fewer at once")
+    refuse_too_large("critical_point_search: a Hessian", (size, size), "take a smaller network")
     drawn = np.stack([_start(net, seed, i) for i in range(-(-starts // at_once) * at_once)])
     plain: LinearPCN = jax.tree.map(np.asarray, net)
     batch = np.asarray(x), np.asarray(y)
@@ -194,7 +194,7 @@ def _ends(
         negligible = jnp.abs(values) <= ROUNDING * jnp.abs(values).max()
         return vectors @ (jnp.where(negligible, 0.0, values / (values**2 + mu)) * (vectors.T @ g))
 
-    return jax.vmap(end)(starts)
+    return jax.lax.map(end, starts)
 
 
 def _finished(units: Sequence[Unit], executor: Executor | None, state: Path | None) -> list[np.ndarray]:
