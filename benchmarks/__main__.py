@@ -31,6 +31,7 @@ from . import (
     kills,
     load,
     memory,
+    sweeps,
     trust_region,
 )
 from .measure import HEADINGS, Case, Row, machine
@@ -44,6 +45,7 @@ TOPICS = {
     "curvature": curvature.cases,
     "trust-region": trust_region.cases,
     "conditioning": conditioning.cases,
+    "sweeps": sweeps.cases,
     "dyson": dyson.cases,
     "kept-code": kept_code.cases,
     "load": load.cases,

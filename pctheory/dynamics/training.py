@@ -136,7 +136,8 @@ def training_sweep(
 
     The networks differ in seed or parameterisation, not in shape. `batches` is (xs, ys) with axes (networks,
     batches, examples, columns), so that each network can see its own order. On a GPU all runs go in parallel, on a
-    CPU one after another, which is faster there. Runs that diverge leave the others alone.
+    CPU one after another: faster there but for narrow networks (`benchmarks/sweeps.py`). Runs that diverge leave
+    the others alone.
 
     Returns a `Training` with axes (networks, rates), or (networks, rates, inference rates), in front.
     Raises ValueError for networks, rates and batches that do not fit together.
@@ -202,7 +203,7 @@ def _sweep(
 
 
 def _each(run: Callable[..., Training], *stacked: PyTree) -> Training:
-    """One after another on a CPU, where products of many small matrices at once take twice as long."""
+    """One after another on a CPU: products of stacks of matrices, but the smallest, take longer there."""
     if jax.default_backend() == "cpu":
         return jax.lax.map(lambda one: run(*one), stacked)
     return jax.vmap(run)(*stacked)
