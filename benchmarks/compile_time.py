@@ -9,7 +9,7 @@ import numpy as np
 import pctheory
 
 from .exact_step import problem
-from .measure import Case, Goal, Row, Times, milliseconds, quartiles
+from .measure import Case, Goal, Row, Times, compared
 
 
 def cases(*, quick: bool) -> list[Case]:
@@ -20,20 +20,19 @@ def cases(*, quick: bool) -> list[Case]:
 
 def in_depth(width: int, shallow: int, deep: int, *, rounds: int = 7) -> list[Row]:
     shapes = {depth: jax.eval_shape(partial(problem, width, depth, 64, 10)) for depth in (shallow, deep)}
-    samples: dict[int, list[float]] = {shallow: [], deep: []}
+    samples: dict[int, list[float]] = {shallow: [], deep: []}  # the first of each: warm-up
     for turn in range(rounds + 1):
         for depth in (shallow, deep) if turn % 2 else (deep, shallow):
             samples[depth].append(compilation(*shapes[depth]))
-    times: dict[int, Times] = {depth: np.asarray(taken[1:]) for depth, taken in samples.items()}  # first: warm-up
-    low, ratio, high = quartiles(times[deep] / times[shallow])
+    times: dict[str, Times] = {f"L {depth}": np.asarray(taken[1:]) for depth, taken in samples.items()}
     return [
-        Row(
+        compared(
             f"compile time, N {width}, L {deep}",
-            f"time / that at L {shallow}",
-            ratio,
-            spread=(low, high),
+            times,
+            f"L {deep}",
+            f"L {shallow}",
+            what=f"time / that at L {shallow}",
             goal=Goal("at most", 2.0),
-            details=milliseconds({f"L {depth}": taken for depth, taken in times.items()}),
         )
     ]
 

@@ -20,7 +20,7 @@ from jax import Array
 import pctheory
 from pctheory.conditioning import ActivityHessianExtremes, activity_hessian_extremes
 
-from .measure import Case, Goal, Row, alternating, milliseconds, quartiles
+from .measure import Case, Goal, Row, alternating, compared, quartiles
 
 SECONDS, MAP_SECONDS, ERROR = Goal("at most", 30.0), Goal("at most", 600.0), Goal("at most", 1e-6)
 KINDS: dict[str, Callable[..., pctheory.LinearPCN]] = {
@@ -69,8 +69,7 @@ def against_dense(width: int, hidden: int, outputs: int, *, rounds: int = 5) -> 
             "dense": partial(dense_extremes, net),
         }
         times = alternating(calls, rounds)
-        quarter, ratio, three_quarters = quartiles(times["structure"] / times["dense"])
-        details = milliseconds(times) | {
+        details = {
             "condition number": found.condition_number,
             "smallest differs by": abs(found.smallest / low - 1),  # for SP with skips the dense one is the worse
             "largest differs by": abs(found.largest / high - 1),
@@ -79,7 +78,7 @@ def against_dense(width: int, hidden: int, outputs: int, *, rounds: int = 5) -> 
             "products alone (ms)": 1e3 * products_alone(net, found),
         }
         name = f"cond(H_z), {kind}, N {width}, H {hidden}, d_y {outputs}"
-        rows.append(Row(name, "time / dense", ratio, spread=(quarter, three_quarters), details=details))
+        rows.append(compared(name, times, "structure", "dense", details=details))
     return rows
 
 

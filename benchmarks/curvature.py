@@ -16,7 +16,7 @@ from jax import Array
 import pctheory
 from pctheory import LinearPCN
 
-from .measure import Case, Goal, Row, alternating, milliseconds, quartiles
+from .measure import Case, Goal, Row, alternating, compared, quartiles
 from .memory import peak
 
 OBJECTIVES = {"loss": pctheory.loss, "F*": pctheory.equilibrated_energy}
@@ -59,16 +59,15 @@ def product(widths: tuple[int, ...], *, rounds: int = 11) -> list[Row]:
             "products alone": partial(products_alone, list(net.maps), list(net.weights), x, y),
         }
         times = alternating(calls, rounds)
-        low, ratio, high = quartiles(times["product"] / times["gradient"])
+        floor = quartiles(times["product"] / times["products alone"])[1]
         rows.append(
-            Row(
+            compared(
                 f"Hessian-vector product of {name}, {sizes(widths)}",
-                "time / gradient",
-                ratio,
-                spread=(low, high),
+                times,
+                "product",
+                "gradient",
                 goal=Goal("at most", 5.0),
-                details=milliseconds(times)
-                | {"product / products alone": quartiles(times["product"] / times["products alone"])[1]},
+                details={"product / products alone": floor},
             )
         )
     return rows

@@ -15,7 +15,7 @@ from jax import Array
 import pctheory
 from pctheory import Layers, LinearPCN
 
-from .measure import Case, Goal, Row, alternating, milliseconds, quartiles
+from .measure import Case, Goal, Row, alternating, compared, quartiles
 
 
 def cases(*, quick: bool) -> list[Case]:
@@ -52,16 +52,15 @@ def against_backpropagation(width: int, depth: int, batch: int, outputs: int, *,
         rounds,
     )
     fastest = min("scanned backpropagation", "unrolled backpropagation", key=lambda name: np.median(times[name]))
-    low, ratio, high = quartiles(times["exact step"] / times[fastest])
     floor = quartiles(times["exact step"] / times["products alone"])[1]
     return [
-        Row(
+        compared(
             f"exact step, N {width}, L {depth}, batch {batch}, d_y {outputs}",
-            f"time / {fastest}",
-            ratio,
-            spread=(low, high),
+            times,
+            "exact step",
+            fastest,
             goal=Goal("at most", 1.2) if outputs <= batch else None,
-            details={**milliseconds(times), "exact step / products alone": floor},
+            details={"exact step / products alone": floor},
         )
     ]
 

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import jax
@@ -130,6 +131,22 @@ def quartiles(samples: Times) -> tuple[float, float, float]:
 def milliseconds(times: Mapping[str, Times]) -> dict[str, float]:
     """The medians, labelled with their unit."""
     return {f"{name} (ms)": 1e3 * statistics.median(samples.tolist()) for name, samples in times.items()}
+
+
+def compared(
+    name: str,
+    times: Mapping[str, Times],
+    one: str,
+    other: str,
+    *,
+    what: str = "",
+    goal: Goal | None = None,
+    details: Mapping[str, float] = MappingProxyType({}),
+) -> Row:
+    """The row of the ratio, round by round, of the times of `one` to those of `other`; all medians are details."""
+    low, ratio, high = quartiles(times[one] / times[other])
+    every = {**milliseconds(times), **details}
+    return Row(name, what or f"time / {other}", ratio, spread=(low, high), goal=goal, details=every)
 
 
 def machine() -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pctheory
 from pctheory.dynamics import Inference, Training, train, training_sweep
 from pctheory.nonlinear import NonlinearPCN
 
-from .measure import Case, Row, alternating, milliseconds, quartiles
+from .measure import Case, Row, alternating, compared
 
 RATES = 2.0 ** np.arange(-9, -3)
 ENDS = (64, 10)
@@ -44,16 +44,8 @@ def sweep(width: int, hidden: int, batch: int, *, rounds: int = 5, batches: int 
             "all at once": partial(at_once, nets, (xs, ys), steps),
         }
         times = alternating(calls, rounds)
-        low, ratio, high = quartiles(times["all at once"] / times["library"])
-        rows.append(
-            Row(
-                f"sweep by {name}, N {width}, H {hidden}, batch {batch}, {len(nets) * len(RATES)} runs",
-                "time all at once / library",
-                ratio,
-                spread=(low, high),
-                details=milliseconds(times),
-            )
-        )
+        row = f"sweep by {name}, N {width}, H {hidden}, batch {batch}, {len(nets) * len(RATES)} runs"
+        rows.append(compared(row, times, "all at once", "library", what="time all at once / library"))
     return rows
 
 

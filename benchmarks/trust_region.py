@@ -20,7 +20,7 @@ from pctheory import LinearPCN, trust_region
 from pctheory.nonlinear import NonlinearPCN, feedforward
 
 from .curvature import sizes
-from .measure import Case, Goal, Row, alternating, milliseconds, quartiles
+from .measure import Case, Goal, Row, alternating, compared
 
 WIDE = (64, *(256,) * 64, 10)
 BATCH = 64
@@ -50,17 +50,7 @@ def metric(widths: tuple[int, ...], *, rounds: int = 11) -> list[Row]:
         }
         times = alternating(calls, rounds)
         for what, goal in (("metric", None), ("product", Goal("at most", 4.0)), ("solve", Goal("at most", 8.0))):
-            low, ratio, high = quartiles(times[what] / times["forward pass"])
-            rows.append(
-                Row(
-                    f"Fisher {what}, {kind}, {sizes(widths)}",
-                    "time / forward pass",
-                    ratio,
-                    spread=(low, high),
-                    goal=goal,
-                    details=milliseconds(times),
-                )
-            )
+            rows.append(compared(f"Fisher {what}, {kind}, {sizes(widths)}", times, what, "forward pass", goal=goal))
     return rows
 
 
@@ -90,13 +80,11 @@ def subproblem(size: int, *, rounds: int = 11) -> list[Row]:
     }
     times = alternating(calls, rounds)
     ours = trust_region.trust_region_step(gradient, hessian, 1.0)
-    details = milliseconds(times) | {
+    details = {
         f"step length off by, {name}": abs(float(np.linalg.norm(step)) - 1.0)
         for name, step in (("ours", ours.step), ("trust-exact", scipys_step(gradient, hessian, 1.0, None)))
     }
-    rows = []
-    for other in ("trust-exact", "trust-exact, tight"):
-        low, ratio, high = quartiles(times["ours"] / times[other])
-        name = f"trust-region step, {size} unknowns"
-        rows.append(Row(name, f"time / {other}", ratio, spread=(low, high), details=details))
-    return rows
+    name = f"trust-region step, {size} unknowns"
+    return [
+        compared(name, times, "ours", other, details=details) for other in ("trust-exact", "trust-exact, tight")
+    ]
