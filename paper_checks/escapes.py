@@ -18,6 +18,7 @@ from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +33,7 @@ from tests import oracles
 from tests.cases import Case, Formula, at_unit_precision, rational_cases
 
 SEEDS = 12
+Rule = Callable[[NonlinearPCN, Array, Array], tuple[Layers, Array]]
 
 
 def identity(z: Array) -> Array:
@@ -84,11 +86,11 @@ def _networks(setting: Setting, features: int) -> NonlinearPCN:
         rng = np.random.default_rng([seed, setting.hidden, setting.width])
         weights = [rng.normal(0, setting.gain / np.sqrt(n), (m, n)) for n, m in pairwise(widths)]
         made.append(NonlinearPCN(LinearPCN(weights, skips=skips), ACTIVATIONS[setting.activation]))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *made)
 
 
 @cache
-def _regression(examples: int = 32, features: int = 5) -> tuple[Array, Array]:
+def _regression(examples: int = 32, features: int = 5) -> tuple[Values, Values]:
     """For each seed normal inputs and targets that are a linear map of them, of singular values 1, 0.8, .. 0.2."""
     pairs = []
     for seed in range(SEEDS):
@@ -97,18 +99,33 @@ def _regression(examples: int = 32, features: int = 5) -> tuple[Array, Array]:
         rotation, _ = np.linalg.qr(rng.standard_normal((features, features)))
         pairs.append((x, x @ np.diag(np.linspace(0.2, 1, features)) @ rotation))
     xs, ys = zip(*pairs, strict=True)
-    return jnp.stack(xs), jnp.stack(ys)
+    return np.stack(xs), np.stack(ys)
 
 
-def _escape_times(setting: Setting, rule: Callable[..., Any]) -> Values:
+class Scaled(eqx.Module):
+    """A rule with its direction times `step`, a number of JAX: it compiles once for all step sizes."""
+
+    rule: Rule = eqx.field(static=True)
+    step: Array
+
+    def __call__(self, net: NonlinearPCN, x: Array, y: Array) -> tuple[Layers, Array]:
+        direction, loss = self.rule(net, x, y)
+        return jax.tree.map(lambda d: self.step * d, direction), loss
+
+
+UNIT_STEPS = optax.sgd(1.0)
+
+
+def _escape_times(setting: Setting, rule: Rule) -> Values:
     """Of each seed. Raises RuntimeError where a run does not escape."""
-    optimiser = optax.adam(setting.step) if setting.adam else optax.sgd(setting.step)
+    scaled = rule if setting.adam else Scaled(rule, jnp.asarray(setting.step))
+    optimiser = optax.adam(setting.step) if setting.adam else UNIT_STEPS
 
-    def losses(net: NonlinearPCN, x: Array, y: Array) -> Array:
-        return weight_descent_by_rule(rule, net, (x[None], y[None]), optimiser, steps=setting.iterations)[1]
+    def losses(net: NonlinearPCN, x: Any, y: Any) -> Array:
+        return weight_descent_by_rule(scaled, net, (x[None], y[None]), optimiser, steps=setting.iterations)[1]
 
-    xs, ys = _regression()
-    found = np.asarray(jax.vmap(losses)(_networks(setting, xs.shape[-1]), xs, ys))
+    data = _regression()
+    found = np.asarray(jax.vmap(losses)(_networks(setting, data[0].shape[-1]), *data))
     return escape_times(found, setting.left * found[:, :1], setting.name)
 
 
@@ -118,21 +135,21 @@ def speedup(setting: Setting) -> Speedup:
     return Speedup.of(_escape_times(setting, backpropagation), _escape_times(setting, coding))
 
 
-BASE = Setting("3 hidden layers, width 16, gain 0.2, SGD")
+BASE = Setting("3 hidden layers, width 16, gain 0.2, SGD", iterations=1500)
 DEPTHS = (
-    replace(BASE, name="1 hidden layer", hidden=1, iterations=100),
+    replace(BASE, name="1 hidden layer", hidden=1, iterations=300),
     replace(BASE, name="2 hidden layers", hidden=2, iterations=300),
     BASE,
-    replace(BASE, name="4 hidden layers", hidden=4, step=0.05),
+    replace(BASE, name="4 hidden layers", hidden=4, step=0.05, iterations=1000),
 )
 GAINS = (
-    replace(BASE, name="gain 0.4", gain=0.4, step=0.05, iterations=100),
+    replace(BASE, name="gain 0.4", gain=0.4, step=0.05, iterations=300),
     BASE,
     replace(BASE, name="gain 0.1", gain=0.1, step=0.05, iterations=1500),
 )
 OTHERS = (
-    replace(BASE, name="width 8", width=8),
-    replace(BASE, name="width 32", width=32),
+    replace(BASE, name="width 8", width=8, iterations=1000),
+    replace(BASE, name="width 32", width=32, iterations=1000),
     replace(BASE, name="tanh", activation="tanh", step=0.1, iterations=250),
     replace(BASE, name="ReLU", activation="ReLU", step=0.1, iterations=800),
 )

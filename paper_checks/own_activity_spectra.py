@@ -208,7 +208,10 @@ def _hessian(made: Bent, *, bent: int = 1, inner: bool = True, sign: int = 1) ->
 
 
 def _form_remainder(hessian: Callable[[Bent], np.ndarray], made: Bent) -> list[Any]:
-    """v^T H_z v minus twice the coefficient of t^2 of the energy along v, for three moves v of odd numbers."""
+    """v^T H_z v minus twice the coefficient of t^2 of the energy along v, for three moves v of odd numbers.
+
+    A move by 0 would leave the energy a number, which has no coefficients.
+    """
     found = []
     for seed in range(3):
         odd = 2 * np.random.default_rng(seed).integers(-2, 2, _stops(made.given)[-1]) + 1
