@@ -5,11 +5,8 @@ commands, so that `--help` and `list` answer at once.
 """
 
 import argparse
-import dataclasses
 import os
 import sys
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
@@ -22,12 +19,15 @@ import pctheory
 from .compiled_code import STORE
 from .files import is_folder, temporary, write_atomically
 from .names import no_such
-from .processes import Job, Raised, finished_by, finished_here, one_thread, refuse_limits
+from .processes import cores, one_thread, refuse_limits, work_through
 from .stopping import StoppedError, stoppable
 
 if TYPE_CHECKING:
+    from .checking import ClaimRun
     from .claims import Claim, Verdict
-    from .figures import Failure
+    from .figures import Failure, Figure, RunResult
+    from .figures.run import FigureRun
+    from .terminal import Bar
 
 PRESETS = ("quick", "default", "paper")
 DEFAULT_OUT = Path("figures/output")
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(given, "jobs"):
         os.environ.setdefault(STORE, str(given.root.absolute() / ".jax_cache"))
     if getattr(given, "jobs", 0) is None and getattr(given, "scheduler", None) is None:
-        given.jobs = _cores()
+        given.jobs = cores()
     with stoppable():
         return _ended(given)
 
@@ -178,10 +178,6 @@ def _add_limits(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def _executor(given: argparse.Namespace) -> Iterator[tuple[Executor | None, int]]:
     """The cluster asked for, or None for processes here; and how many work. Bad limits are refused before."""
@@ -215,12 +211,17 @@ def _list(given: argparse.Namespace) -> int:
 def _check(given: argparse.Namespace) -> int:
     from .claims import STRENGTH, collect_claims
     from .ledger import ledger_changes, read_ledger, write_ledger
+    from .terminal import Bar
 
     claims = collect_claims(given.root)
     old = None if given.compare is None else read_ledger(given.compare)
     if given.json is not None:
         _require_writable(given.json)
-    ledger, status = _checked(_chosen(claims, given.keys, given.paper), given)
+    chosen = _chosen(claims, given.keys, given.paper)
+    with _executor(given) as (executor, count), Bar("checking claims", len(chosen)) as bar:
+        run = _claim_run(chosen, given, executor, bar)
+        work_through([run], executor, min(count, len(chosen)) if executor is None else count, ahead=1)
+    ledger, status = _ledger(run, given), _judgement(run.verdicts())
     if given.json is not None:
         write_ledger(given.json, _with_audit(ledger, given.root, DEFAULT_OUT / "audit"))
     if old is not None:
@@ -233,24 +234,41 @@ def _check(given: argparse.Namespace) -> int:
     return status
 
 
-def _checked(claims: Mapping[str, "Claim"], given: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    """Check the claims and print what came out; their ledger, and the exit status."""
+def _claim_run(
+    claims: Mapping[str, "Claim"],
+    given: argparse.Namespace,
+    executor: Executor | None,
+    bar: "Bar",
+    when_done: Callable[["ClaimRun"], object] = lambda run: None,
+) -> "ClaimRun":
+    from .checking import ClaimRun
+    from .terminal import ClaimProgress
+
+    return ClaimRun(
+        claims,
+        given.root,
+        ClaimProgress(bar, len(claims)),
+        limit=given.time_limit,
+        initializer=pctheory.enable_x64,
+        with_code=executor is not None,
+        when_done=when_done,
+    )
+
+
+def _ledger(run: "ClaimRun", given: argparse.Namespace) -> dict[str, Any]:
+    """What a run of checks came to, with all evidence."""
     from .checkout import versions
     from .figures.sources import COMPUTING
     from .ledger import ledger_of
     from .report.records import records_of
 
-    began, clock = time.time(), time.perf_counter()
-    verdicts = _verdicts(claims, given)
-    seconds = time.perf_counter() - clock
-    ledger = ledger_of(
-        records_of(verdicts, given.root),
+    return ledger_of(
+        records_of(run.verdicts(), given.root),
         pctheory=pctheory.__version__,
         versions=versions(*COMPUTING),
-        started=began,
-        seconds=seconds,
+        started=run.started_at,
+        seconds=run.seconds,
     )
-    return ledger, _judgement(verdicts)
 
 
 def _with_audit(ledger: dict[str, Any], root: Path, out: Path) -> dict[str, Any]:
@@ -281,38 +299,6 @@ def _chosen(claims: Mapping[str, "Claim"], keys: Sequence[str], paper: str | Non
         chosen[key] = claims[key]
         wanted += [used for used in claims[key].uses if used not in chosen]
     return dict(sorted(chosen.items()))
-
-
-def _verdicts(claims: Mapping[str, "Claim"], given: argparse.Namespace) -> list["Verdict"]:
-    """Check the claims; one whose process dies or takes too long has failed."""
-    from .claims import Verdict, effective_statuses, verdict
-    from .terminal import Bar, ClaimProgress
-
-    found: dict[str, Verdict] = {}
-    waiting = deque(Job(c, verdict, (c, given.time_limit, pctheory.enable_x64)) for c in claims.values())
-    with _executor(given) as (executor, count), Bar("checking claims", len(claims)) as bar:
-        progress = ClaimProgress(bar, len(claims))
-        if executor is None:
-            finished = finished_here(waiting, min(count, len(claims)), progress.started, ahead=1)
-        else:
-            finished = finished_by(executor, _with_code(waiting, given.root.resolve()), 2 * count, progress.started)
-        with closing(finished) as stream:
-            for job, made in stream:
-                if isinstance(made, Raised):
-                    made = Verdict(job.what, (), (), 0.0, f"{made.error}\n{made.traceback}")
-                found[job.what.key] = made
-                progress.finished()
-    effective = effective_statuses({k: v.own for k, v in found.items()}, {k: c.uses for k, c in claims.items()})
-    return [dataclasses.replace(found[key], effective=effective[key]) for key in claims]
-
-
-def _with_code(jobs: deque[Job["Claim"]], root: Path) -> deque[Job["Claim"]]:
-    """The same, for workers that need not have the checkout."""
-    from .figures.sources import carrying, figure_sources
-
-    modules = {job.what.run.__module__ for job in jobs}
-    codes = {module: figure_sources(module, root).code(root) for module in modules}
-    return carrying(jobs, lambda claim: codes[claim.run.__module__])
 
 
 def _judgement(verdicts: Sequence["Verdict"]) -> int:
@@ -372,28 +358,39 @@ def _derive(given: argparse.Namespace) -> int:
 
 
 def _figure(given: argparse.Namespace) -> int:
-    from .figures import collect_figures, run_figures, selected
-    from .terminal import Bar, show_event
+    from .figures import collect_figures, selected
+    from .terminal import Bar
 
     figures = selected(collect_figures(given.root), given.keys)
-    with _executor(given) as (executor, jobs), Bar("figures") as bar:
-        result = run_figures(
-            figures,
-            given.preset,
-            given.out,
-            data_dir=given.data_dir,
-            jobs=jobs,
-            recompute=given.recompute,
-            time_limit=given.time_limit,
-            executor=executor,
-            initializer=pctheory.enable_x64,
-            on_progress=partial(show_event, bar),
-        )
-    _report_failures(result.failures, given.out / "failures.txt")
+    with _executor(given) as (executor, count), Bar("figures") as bar:
+        run = _figure_run(figures, given, executor, bar)
+        work_through([run], executor, count)
+    return _drawn(run.result(), len(figures), given.out)
+
+
+def _figure_run(
+    figures: Sequence["Figure[Any]"], given: argparse.Namespace, executor: Executor | None, bar: "Bar"
+) -> "FigureRun":
+    from .figures.run import FigureRun, Sent
+    from .terminal import show_event
+
+    return FigureRun.begun(
+        figures,
+        given.preset,
+        given.out,
+        Sent(given.data_dir.absolute() if given.data_dir else None, pctheory.enable_x64, given.time_limit),
+        recompute=given.recompute,
+        with_code=executor is not None,
+        on_progress=partial(show_event, bar),
+    )
+
+
+def _drawn(result: "RunResult", count: int, out: Path) -> int:
+    """Print what became of so many figures; the exit status."""
+    _report_failures(result.failures, out / "failures.txt")
     for key, files in result.drawn.items():
         print(f"{key}: {files[0].parent / files[0].stem}.{{{','.join(sorted(f.suffix[1:] for f in files))}}}")
-    units = f"{result.computed} units computed, {result.cached} cached"
-    print(f"{len(result.drawn)} of {len(figures)} figures drawn, {units}")
+    print(f"{len(result.drawn)} of {count} figures drawn, {result.computed} units computed, {result.cached} cached")
     return 0 if result.ok else 1
 
 
@@ -469,20 +466,25 @@ def _reproduce(given: argparse.Namespace) -> int:
     from .claims import collect_claims
     from .figures import collect_figures
     from .files import writable_folder
-    from .ledger import write_ledger
+    from .ledger import read_ledger, write_ledger
     from .report.site import build_site
+    from .terminal import Bar
 
-    claims, figures = collect_claims(given.root), collect_figures(given.root)
-    for figure in figures.values():
-        figure.parameters(given.preset)
+    claims, figures = collect_claims(given.root), list(collect_figures(given.root).values())
     file = writable_folder(given.out) / LEDGER
-    ledger, claims_status = _checked(claims, given)
-    ledger = _with_audit(ledger, given.root, given.out / "audit")
-    write_ledger(file, ledger)
+
+    def kept(run: "ClaimRun") -> None:
+        write_ledger(file, _with_audit(_ledger(run, given), given.root, given.out / "audit"))
+
+    with _executor(given) as (executor, count), Bar("figures") as bar:
+        drawing = _figure_run(figures, given, executor, bar)
+        checking = _claim_run(claims, given, executor, bar, kept)
+        work_through([checking, drawing], executor, count)
+    claims_status = _judgement(checking.verdicts())
     print()
-    figures_status = _figure(argparse.Namespace(**vars(given), keys=[]))
+    figures_status = _drawn(drawing.result(), len(figures), given.out)
     print(f"ledger, with all evidence: {file}")
-    site = build_site(given.root, ledger, given.out, given.out / "report", theorems=THEOREMS)
+    site = build_site(given.root, read_ledger(file), given.out, given.out / "report", theorems=THEOREMS)
     print(f"report: {site}")
     return max(claims_status, figures_status)
 

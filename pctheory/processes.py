@@ -2,11 +2,13 @@
 
 Defined here
     Job, finished_here, finished_by, outcomes   calls, made by the workers of this machine or by any executor
+    Work, work_through             jobs of several kinds, one kind after another without a pause
     Raised, LOST, BROKEN           what comes back where no result does
     Sealed                         what travels: a result that is believed only whole
     refuse_limits                  what may be asked of workers
     workers, process_pool          executors of fresh processes
-    one_thread                     settings without which JAX and LAPACK get in each other's way
+    one_thread, avoid_two_threads  settings without which JAX and LAPACK get in each other's way
+    cores                          how many there are
     drop_compiled_code             before a process runs out of memory maps
 """
 
@@ -23,13 +25,13 @@ import tempfile
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, MutableMapping
+from collections.abc import Callable, Generator, Iterator, MutableMapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Any, Generic, Protocol, TextIO, TypeVar, runtime_checkable
 
 from .compiled_code import exchange_compiled_code, share_compiled_code
 
@@ -186,6 +188,42 @@ def outcomes(
             future.cancel()
 
 
+@runtime_checkable
+class Work(Protocol):
+    """Jobs of one kind, and what hears of each that it starts and what it came to."""
+
+    jobs: deque[Job[Any]]
+
+    def started(self, job: Job[Any]) -> None:
+        """A job was handed over, for the first time or again."""
+        ...
+
+    def finished(self, job: Job[Any], outcome: Any) -> None:
+        """A job came to this result, or to `Raised`."""
+        ...
+
+
+def work_through(kinds: Sequence[Work], executor: Executor | None, count: int, *, ahead: int = 2) -> None:
+    """All jobs of all kinds, in this order, by an executor with `count` workers or by as many processes here.
+
+    Between two kinds no worker waits. `ahead`: how many jobs are handed over for each worker.
+    """
+    jobs = deque(Job((kind, job), job.call, job.arguments) for kind in kinds for job in kind.jobs)
+
+    def started(job: Job[tuple[Work, Job[Any]]]) -> None:
+        kind, own = job.what
+        kind.started(own)
+
+    if executor is None:
+        finished = finished_here(jobs, count, started, ahead=ahead)
+    else:
+        finished = finished_by(executor, jobs, ahead * count, started)
+    with closing(finished) as stream:
+        for job, outcome in stream:
+            kind, own = job.what
+            kind.finished(own, outcome)
+
+
 def _outcome(future: Future[Any]) -> Any:
     """What a finished future came to."""
     if future.cancelled() or isinstance(error := future.exception(), BrokenExecutor):
@@ -272,6 +310,17 @@ ONE_THREAD = {
     # `vmap`, with asynchronous dispatch or without: at the first call or after some, never in 340 with one thread.
     "NPROC": "1",
 }
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def avoid_two_threads(environment: MutableMapping[str, str]) -> None:
+    """One thread in XLA's pool where it would have two, unless the environment has its size (see `ONE_THREAD`)."""
+    if cores() == 2:
+        environment.setdefault("NPROC", ONE_THREAD["NPROC"])
 
 
 def one_thread(environment: MutableMapping[str, str]) -> None:

@@ -25,9 +25,9 @@ KEYS = {row["key"] for row in claim_index(ROOT)}
 # Files and folders of the library that state no theory, by why no fault of theirs belongs here.
 WITHOUT_THEORY = {
     "__main__.py arguments.py arrays.py names.py dynamics/arguments.py": "what users may pass in",
-    "checkout.py cluster.py compiled_code.py files.py processes.py stopping.py terminal.py": "how work is run",
+    "checking.py checkout.py cluster.py compiled_code.py processes.py stopping.py terminal.py": "how work is run",
     "figures": "how figures are run, stored and drawn",
-    "audit ledger.py report": "how results are kept and shown",
+    "audit files.py ledger.py report": "how results are kept and shown",
     "datasets.py": "data",
     "dynamics/snapshots.py": "which networks on the way are kept; the way itself is learning.py",
     "matrix_algebra/evaluation.py matrix_algebra/notation.py": "how formulas are printed and put into numbers",

@@ -20,7 +20,7 @@ from benchmarks.load import measured
 from pctheory.checkout import Code, called
 from pctheory.figures import UnitDone, UnitStarted, collect_figures, run_figures
 from pctheory.figures.cache import UnitCache
-from pctheory.figures.sources import WORKING, figure_sources
+from pctheory.figures.sources import WORKING, SourceTree
 from pctheory.processes import BROKEN, InProcess
 
 from .clusters import loopback_cluster
@@ -241,7 +241,7 @@ def test_what_can_be_no_result_is_refused(tmp_path):
 
 def test_another_version_at_the_worker_is_refused(tmp_path):
     """Both are named, and nothing is imported."""
-    sources = figure_sources("figures.toy", checkout(tmp_path))
+    sources = SourceTree(checkout(tmp_path)).sources("figures.toy")
     code = replace(sources.code(tmp_path), home="elsewhere")
     contents = code.contents()
     assert {f"pctheory.{name}" for name in WORKING} <= contents["modules"].keys()

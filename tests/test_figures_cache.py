@@ -15,7 +15,7 @@ from pctheory.figures import (
 )
 from pctheory.figures.cache import DamagedEntryError, UnitCache, decoded, encoded, storable
 from pctheory.figures.plan import figure_plan, plain
-from pctheory.figures.sources import figure_sources
+from pctheory.figures.sources import SourceTree
 
 from .toy_figures import (
     checkout,
@@ -191,7 +191,7 @@ def test_sources_are_the_modules_behind_a_figure(tmp_path, package, text, module
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "_shared.py").write_text("from pctheory import Net\n")
     (tmp_path / "figures" / "toy.py").write_text(text)
-    sources = figure_sources("figures.toy", tmp_path, package)
+    sources = SourceTree(tmp_path, package).sources("figures.toy")
     assert set(sources.files) == modules | {"figures.toy"}
 
 
@@ -199,11 +199,9 @@ def test_key_changes_with_what_the_numbers_depend_on_and_with_nothing_else(tmp_p
     figure = collect_figures_beside(tmp_path / "checkout")
     file = tmp_path / "checkout" / "figures" / "toy.py"
     file.write_text(file.read_text("utf-8") + "from pctheory import energy\n", "utf-8")
-    plan = importlib.import_module("pctheory.figures.plan")
-    monkeypatch.setattr(plan, "figure_sources", lambda module, root: figure_sources(module, root, package))
 
     def entry(preset: str = "quick") -> str:
-        return figure_plan(figure, preset).units[0].entry
+        return figure_plan(figure, preset, SourceTree(tmp_path / "checkout", package)).units[0].entry
 
     before = entry()
     assert entry("default") == before, "the same unit in another preset"

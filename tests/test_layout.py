@@ -10,7 +10,7 @@ FLOORS = [
     {"compiled_code", "arguments"},
     {"processes", "checkout", "cluster", "arrays", "files", "names", "stopping"},
     {"network", "matrix_algebra", "random_matrix", "datasets", "claims", "figures", "ledger"},
-    {"energy", "induction", "mean_field"},
+    {"energy", "induction", "mean_field", "checking"},
     {"equilibrium", "nonlinear"},
     {"curvature", "saddles", "trust_region", "dynamics", "landscape", "conditioning"},
     {"enclosures"},

@@ -224,6 +224,7 @@ def test_a_killed_reproduction_leaves_a_whole_ledger_or_none(tmp_path):
     ledger = root / "out" / "claims.json"
     with running(root, "reproduce") as process:
         begun(process, root, 3)
+        wait_until(ledger.exists)  # it is made while the units go on
         process.kill()
         process.wait(timeout=30)
         none_left(process.pid)

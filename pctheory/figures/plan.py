@@ -17,7 +17,7 @@ from typing import Any
 
 from ..checkout import versions
 from .figure import Figure
-from .sources import COMPUTING, Sources, figure_sources
+from .sources import COMPUTING, Sources, SourceTree
 
 # A change in how units are computed and stored that no other part of the key would tell.
 FORMAT = 1
@@ -71,13 +71,13 @@ class FigurePlan:
         }
 
 
-def figure_plan(figure: Figure[Any], preset: str) -> FigurePlan:
-    """The plan of a figure at a preset.
+def figure_plan(figure: Figure[Any], preset: str, tree: SourceTree | None = None) -> FigurePlan:
+    """The plan of a figure at a preset. `tree`: where its sources lie, if that of its checkout is known already.
 
     Raises: ValueError, TypeError if its units or their parameters cannot be used.
     """
     parameters = figure.parameters(preset)
-    sources = figure_sources(figure.module, root_of(figure))
+    sources = (tree or SourceTree(root_of(figure))).sources(figure.module)
     units = tuple(
         Unit(figure, name, unit, f"{figure.slug}.{unit_key(figure, unit, sources)}", sources)
         for name, unit in figure.unit_parameters(parameters).items()

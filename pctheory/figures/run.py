@@ -4,11 +4,11 @@ One failure stops nothing else. What is done is kept: after Ctrl-C, a full disk 
 only what was in progress. Workers compute and answer with the arrays; this process stores them and draws.
 """
 
+import functools
 import pickle
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib
 
 from ..files import writable_folder
-from ..processes import Job, Raised, finished_by, finished_here, refuse_limits
+from ..processes import Job, Raised, refuse_limits, work_through
 from .cache import DamagedEntryError, UnitCache
 from .figure import Figure
 from .output import save_figure
@@ -33,7 +33,7 @@ from .progress import (
     UnitFailed,
     UnitStarted,
 )
-from .sources import carrying
+from .sources import SourceTree, carrying
 from .work import Computed, Order, compute_unit
 
 
@@ -87,29 +87,17 @@ def run_figures(
     Raises: ValueError if `out` cannot be written, `preset` is unknown to a figure, or `jobs` or `time_limit` is not
     positive.
     """
-    chosen = {figure.key: figure for figure in figures}
-    if not chosen:
-        raise ValueError("figures: got none; give at least one")
     refuse_limits(jobs, time_limit)
-    for figure in chosen.values():
-        figure.parameters(preset)
-    folder = writable_folder(out.absolute())
-    run = _Run(out, UnitCache(writable_folder(folder / ".cache")), on_progress)
-    matplotlib.use("agg")
-    run.plan(chosen.values(), preset)
-    sent = _Sent(data_dir.absolute() if data_dir else None, initializer, time_limit)
-    waiting = run.jobs(run.missing(recompute), sent)
-    if executor is None:
-        run.record(finished_here(waiting, jobs, run.started))
-    else:
-        codes = {key: plan.sources.code(root_of(plan.figure)) for key, plan in run.plans.items()}
-        waiting = carrying(waiting, lambda unit: codes[unit.figure.key])
-        run.record(finished_by(executor, waiting, 2 * jobs, run.started))
+    sent = Sent(data_dir.absolute() if data_dir else None, initializer, time_limit)
+    run = FigureRun.begun(
+        figures, preset, out, sent, recompute=recompute, with_code=executor is not None, on_progress=on_progress
+    )
+    work_through([run], executor, jobs)
     return run.result()
 
 
 @dataclass(frozen=True)
-class _Sent:
+class Sent:
     """What goes with every unit to where it is computed."""
 
     data_dir: Path | None
@@ -118,31 +106,61 @@ class _Sent:
 
 
 @dataclass
-class _Run:
-    """The state of a run."""
+class FigureRun:
+    """A run of figures: the jobs that are left of it, and what became of the others (`processes.Work`)."""
 
     out: Path
     cache: UnitCache
     report: Progress
+    jobs: deque[Job[Unit]] = field(default_factory=deque)
     plans: dict[str, FigurePlan] = field(default_factory=dict)
     unfinished: dict[str, int] = field(default_factory=dict)  # units, by figure
     drawn: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    finished: int = 0
+    counted: int = 0
     computed: int = 0
 
-    def plan(self, figures: Iterable[Figure[Any]], preset: str) -> None:
+    @classmethod
+    def begun(
+        cls,
+        figures: Iterable[Figure[Any]],
+        preset: str,
+        out: Path,
+        sent: Sent,
+        *,
+        recompute: bool,
+        with_code: bool,
+        on_progress: Progress,
+    ) -> "FigureRun":
+        """A run of which everything is done that needs no unit computed. Arguments and errors of `run_figures`."""
+        chosen = {figure.key: figure for figure in figures}
+        if not chosen:
+            raise ValueError("figures: got none; give at least one")
+        for figure in chosen.values():
+            figure.parameters(preset)
+        folder = writable_folder(out.absolute())
+        run = cls(out, UnitCache(writable_folder(folder / ".cache")), on_progress)
+        matplotlib.use("agg")
+        run._plan(chosen.values(), preset)
+        run.jobs = run._jobs(run._missing(recompute), sent)
+        if with_code:
+            codes = {key: plan.sources.code(root_of(plan.figure)) for key, plan in run.plans.items()}
+            run.jobs = carrying(run.jobs, lambda unit: codes[unit.figure.key])
+        return run
+
+    def _plan(self, figures: Iterable[Figure[Any]], preset: str) -> None:
         """Lay out the units of each figure."""
+        tree = functools.cache(SourceTree)
         for figure in figures:
             try:
-                plan = figure_plan(figure, preset)
+                plan = figure_plan(figure, preset, tree(root_of(figure)))
             except Exception as error:
                 self._figure_failed(figure, error)
             else:
                 self.plans[figure.key] = plan
                 self.unfinished[figure.key] = len(plan.units)
 
-    def missing(self, recompute: bool) -> list[Unit]:
+    def _missing(self, recompute: bool) -> list[Unit]:
         """The units to compute. The others are counted as finished, and figures that have all of theirs drawn."""
         units = [unit for plan in self.plans.values() for unit in plan.units]
         return [unit for unit in units if recompute or not self._cached(unit)]
@@ -159,7 +177,7 @@ class _Run:
         self._draw_when_complete(unit.figure)
         return True
 
-    def jobs(self, units: Iterable[Unit], sent: _Sent) -> deque[Job[Unit]]:
+    def _jobs(self, units: Iterable[Unit], sent: Sent) -> deque[Job[Unit]]:
         """The orders to compute these units, less those whose parameters cannot be sent to a worker."""
         jobs: deque[Job[Unit]] = deque()
         for unit in units:
@@ -172,14 +190,12 @@ class _Run:
                 jobs.append(Job(unit, compute_unit, (order,)))
         return jobs
 
-    def record(self, finished: Generator[tuple[Job[Unit], Any], None, None]) -> None:
-        """What came of the units: stored, and each figure drawn once it has all of its."""
-        with closing(finished) as stream:
-            for job, outcome in stream:
-                if isinstance(outcome, Computed):
-                    self._store(job.what, outcome)
-                else:
-                    self._unit_failed(job.what, outcome)
+    def finished(self, job: Job[Unit], outcome: Any) -> None:
+        """What came of a unit: stored, and its figure drawn once it has all of its."""
+        if isinstance(outcome, Computed):
+            self._store(job.what, outcome)
+        else:
+            self._unit_failed(job.what, outcome)
 
     def _store(self, unit: Unit, computed: Computed) -> None:
         """Put the arrays into the cache, unless the name of the entry no longer says what they came from."""
@@ -200,15 +216,15 @@ class _Run:
 
     def result(self) -> RunResult:
         """What the run came to."""
-        cached = self.finished - self.computed - sum(failure.unit is not None for failure in self.failures)
+        cached = self.counted - self.computed - sum(failure.unit is not None for failure in self.failures)
         return RunResult(dict(sorted(self.drawn.items())), tuple(self.failures), self.computed, cached)
 
     def _where(self, unit: Unit) -> tuple[str, str, int, int]:
         total = sum(len(plan.units) for plan in self.plans.values())
-        return unit.figure.key, unit.name, self.finished, total
+        return unit.figure.key, unit.name, self.counted, total
 
     def _counted(self, unit: Unit) -> tuple[str, str, int, int]:
-        self.finished += 1
+        self.counted += 1
         self.unfinished[unit.figure.key] -= 1
         return self._where(unit)
 

@@ -57,14 +57,6 @@ class Sources:
         return Code.of(self.files | working, root, rests_on=COMPUTING, environment=ONE_THREAD)
 
 
-def figure_sources(module: str, root: Path, package: Path = PACKAGE) -> Sources:
-    """The sources of the figure in `module` (`figures.<name>`) of the checkout `root`.
-
-    Cost: one parse of each file involved.
-    """
-    return SourceTree(root, package).sources(module)
-
-
 def carrying(jobs: Iterable[Job[W]], code: Callable[[W], Code]) -> deque[Job[W]]:
     """The same jobs for workers that need not have the checkout: each carries its code."""
     return deque(Job(job.what, called, (code(job.what), pickle.dumps((job.call, job.arguments)))) for job in jobs)
@@ -74,11 +66,11 @@ def carrying(jobs: Iterable[Job[W]], code: Callable[[W], Code]) -> deque[Job[W]]
 class SourceTree:
     """Where modules lie: pctheory in the folder `package`, all others in the checkout `root`.
 
-    What is found is remembered: files must not change during its life.
+    What is found is remembered: files must not change during its life. Cost: one parse of each file involved.
     """
 
     root: Path
-    package: Path
+    package: Path = PACKAGE
     _seen: dict[str, tuple[tuple[str, Path], ...]] = field(default_factory=dict, init=False, compare=False)
     _inside: dict[Path, tuple[frozenset[str], str]] = field(default_factory=dict, init=False, compare=False)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..figures.index import FigureEntry, figure_index
-from ..figures.sources import figure_sources
+from ..figures.sources import SourceTree
 
 KINDS = {"png": "picture", "pdf": "picture for print", "npz": "data, for numpy.load", "json": "provenance"}
 
@@ -52,11 +52,12 @@ def pictures(root: Path, folder: Path) -> dict[str, Picture]:
 
     Raises: ValueError as `figure_index`.
     """
-    return {entry.key: _picture(entry, root, folder) for entry in figure_index(root)}
+    tree = SourceTree(root)
+    return {entry.key: _picture(entry, tree, folder) for entry in figure_index(root)}
 
 
-def _picture(entry: FigureEntry, root: Path, folder: Path) -> Picture:
-    claims = _shown_claims((root / entry.file).read_text(encoding="utf-8"))
+def _picture(entry: FigureEntry, tree: SourceTree, folder: Path) -> Picture:
+    claims = _shown_claims((tree.root / entry.file).read_text(encoding="utf-8"))
     slug = entry.key.replace("/", "-")
     files = {kind: folder / f"{slug}.{kind}" for kind in KINDS if (folder / f"{slug}.{kind}").is_file()}
     if not files:
@@ -73,7 +74,7 @@ def _picture(entry: FigureEntry, root: Path, folder: Path) -> Picture:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         return Picture(entry, claims, {}, {}, f"Its files are damaged ({reason}); draw it again.")
     module = entry.file.removesuffix(".py").replace("/", ".")
-    changed = drawn_by != figure_sources(module, root).digests
+    changed = drawn_by != tree.sources(module).digests
     return Picture(entry, claims, files, provenance, "", changed)
 
 

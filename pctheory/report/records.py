@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..claims import STATUS_OF, Check, Claim, Evidence, FalseTwin, Verdict, claim_index, effective_statuses
-from ..figures.sources import figure_sources
+from ..figures.sources import SourceTree
 
 
 def records_of(verdicts: Sequence[Verdict], root: Path) -> list[dict[str, Any]]:
@@ -37,9 +37,8 @@ def record_of(made: Verdict, root: Path, code: str) -> dict[str, Any]:
 
 def code_digests(modules: Iterable[str], root: Path) -> dict[str, str]:
     """For each module with checks the sha256 of its file and of every module behind it."""
-    texts = {
-        name: json.dumps(figure_sources(name, root).digests, sort_keys=True) for name in dict.fromkeys(modules)
-    }
+    tree = SourceTree(root)
+    texts = {name: json.dumps(tree.sources(name).digests, sort_keys=True) for name in dict.fromkeys(modules)}
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
