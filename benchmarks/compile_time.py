@@ -1,4 +1,4 @@
-"""Time to compile one exact step of a deep network, against a shallow one."""
+"""Time to compile an exact step of a deep network, against a shallow one; and what new widths cost without one."""
 
 import time
 from functools import partial
@@ -14,8 +14,8 @@ from .measure import Case, Goal, Row, Times, compared
 
 def cases(*, quick: bool) -> list[Case]:
     if quick:
-        return [Case(in_depth, (8, 4, 16), {"rounds": 1})]
-    return [Case(in_depth, (64, 16, 1024))]
+        return [Case(in_depth, (8, 4, 16), {"rounds": 1}), Case(of_new_widths, (), {"rounds": 2})]
+    return [Case(in_depth, (64, 16, 1024)), Case(of_new_widths, ())]
 
 
 def in_depth(width: int, shallow: int, deep: int, *, rounds: int = 7) -> list[Row]:
@@ -32,6 +32,27 @@ def in_depth(width: int, shallow: int, deep: int, *, rounds: int = 7) -> list[Ro
             f"L {deep}",
             f"L {shallow}",
             what=f"time / that at L {shallow}",
+            goal=Goal("at most", 2.0),
+        )
+    ]
+
+
+def of_new_widths(*, rounds: int = 9) -> list[Row]:
+    """Making a network of widths that this process never had, against the same network again."""
+    samples: dict[str, list[float]] = {"new widths": [], "the same widths": []}
+    for turn in range(-1, rounds):  # the first of all: warm-up
+        for taken in samples.values():
+            start = time.perf_counter()
+            pctheory.mupc((turn + 3, turn + 5, turn + 5, turn + 4), seed=0)
+            if turn >= 0:
+                taken.append(time.perf_counter() - start)
+    return [
+        compared(
+            "making a network of three layers",
+            {name: np.asarray(taken) for name, taken in samples.items()},
+            "new widths",
+            "the same widths",
+            what="time / that of the same widths",
             goal=Goal("at most", 2.0),
         )
     ]

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, ArrayLike, PyTree
 
 from .arguments import shown
@@ -14,10 +15,19 @@ R = TypeVar("R")
 
 
 def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | None = None) -> Array:
-    """`value` as a finite float64 array with `ndim` axes; `name` says where it stands in an error.
+    """`value` as a finite float64 array of JAX with `ndim` axes. Raises as `checked_array`."""
+    array = checked_array(value, name, ndim=ndim)
+    return array if isinstance(array, jax.Array) else on_device(np.array(array))  # the caller may change his
 
-    Raises TypeError for single precision, integers and complex numbers, ValueError for a wrong number of
-    axes, an empty axis and values that are not finite (the latter only where values are known, not under `jit`).
+
+def checked_array(
+    value: ArrayLike | Sequence[Any], name: str, *, ndim: int | None = None
+) -> Array | npt.NDArray[np.float64]:
+    """`value` as a finite float64 array with `ndim` axes, of NumPy unless it is JAX's: perhaps the caller's own.
+
+    `name` says where it stands in an error. Raises TypeError for single precision, integers and complex numbers,
+    ValueError for a wrong number of axes, an empty axis and values that are not finite (the latter only where
+    values are known, not under `jit`).
     """
     if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise TypeError(f"{name}: JAX is in single precision; call pctheory.enable_x64() first")
@@ -37,7 +47,24 @@ def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | Non
         raise ValueError(f"{name} is empty (shape {array.shape}); every axis needs at least one entry")
     if is_concrete(array) and not np.isfinite(array).all():
         raise ValueError(f"{name} holds {_first_non_finite(array)}; every entry must be finite")
-    return array if isinstance(array, jax.Array) else jnp.array(array)  # a copy: the caller may change his
+    return array
+
+
+def on_device(made: np.ndarray) -> Array:
+    """A NumPy array made for this and not changed after, for JAX; `jnp.asarray` would compile for each shape."""
+    return jax.device_put(made)
+
+
+def stacked(arrays: Sequence[ArrayLike]) -> Array:
+    """Arrays of one shape along a new first axis; nothing is compiled where their values are known."""
+    if all(map(is_concrete, arrays)):
+        return on_device(np.stack([np.asarray(a) for a in arrays]))
+    return jnp.stack(arrays)
+
+
+def entry(stack: Array, index: int) -> Array:
+    """An entry along the first axis; nothing is compiled where its values are known."""
+    return on_device(np.asarray(stack)[index]) if is_concrete(stack) else stack[index]
 
 
 def array_returned(name: str, made: object) -> Array:
@@ -70,6 +97,11 @@ def like_weights(name: str, direction: PyTree, weights: PyTree) -> PyTree:
     ):
         raise TypeError(f"{name} returns {shown(direction)}, expected numbers shaped like the weights")
     return direction
+
+
+def with_last(values: npt.NDArray[np.float64], last: Any) -> ArrayLike:
+    """`values` with this last entry, which may be traced."""
+    return np.append(values[:-1], last) if is_concrete(last) else jnp.asarray(values).at[-1].set(last)
 
 
 def as_float(value: Any) -> Any:

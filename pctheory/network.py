@@ -14,6 +14,7 @@ Notation
 Reference: F. Innocenti, arXiv 2510.23323; parameterisations: arXiv 2505.13124, table 1.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, pairwise
@@ -27,10 +28,11 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from .arguments import is_number, listed, public, shown
 from .arguments import refuse_too_large as refuse_too_large
-from .arrays import as_float
+from .arrays import as_float, checked_array, entry, on_device, stacked, with_last
 from .arrays import double_array as double_array
 from .arrays import finite_result as finite_result
 from .arrays import is_concrete as is_concrete
+from .processes import avoid_two_threads
 
 Carry = TypeVar("Carry")
 Run = TypeVar("Run")
@@ -40,7 +42,12 @@ Initialisation = Literal["gaussian", "uniform", "orthogonal"]
 
 
 def enable_x64() -> None:
-    """Switch JAX to double precision for this process. Nothing else in pctheory changes a global setting."""
+    """Switch JAX to double precision for this process. Nothing else in pctheory changes a global setting.
+
+    On two cores it also sets NPROC=1, unless NPROC is set: a pool of two threads is one in which XLA can wait for
+    itself for ever. It must be called before JAX computes anything.
+    """
+    avoid_two_threads(os.environ)
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
 
@@ -55,8 +62,7 @@ class Layers(eqx.Module):
     @classmethod
     def of(cls, arrays: Iterable[ArrayLike]) -> "Layers":
         """Stack the per-layer `arrays` in runs of equal shape."""
-        items = [jnp.asarray(a) for a in arrays]
-        return cls(tuple(jnp.stack(list(run)) for _, run in groupby(items, key=lambda a: a.shape)))
+        return cls(tuple(stacked(list(run)) for _, run in groupby(arrays, key=np.shape)))
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -106,12 +112,12 @@ class Layers(eqx.Module):
         position = range(len(self))[index]  # negative indices and IndexError as in a tuple
         for run in self.runs:
             if position < run.shape[0]:
-                return run[position]
+                return entry(run, position)
             position -= run.shape[0]
         raise AssertionError("unreachable: the position was checked against the length")
 
     def __iter__(self) -> Iterator[Array]:
-        return (run[i] for run in self.runs for i in range(run.shape[0]))
+        return (entry(run, i) for run in self.runs for i in range(run.shape[0]))
 
 
 class Layer(eqx.Module):
@@ -179,7 +185,7 @@ class LinearPCN(eqx.Module):
             self.weights = Layers(tuple(double_array(run, "weights", ndim=3) for run in weights.runs))
         else:
             items = enumerate(weights, start=1)
-            self.weights = Layers.of(double_array(w, f"weights, layer {l}", ndim=2) for l, w in items)
+            self.weights = Layers.of(checked_array(w, f"weights, layer {l}", ndim=2) for l, w in items)
         depth = len(self.weights)
         if depth == 0:
             raise ValueError("weights is empty; a network needs at least one layer")
@@ -187,9 +193,9 @@ class LinearPCN(eqx.Module):
         self.skips = double_array(np.zeros(depth) if skips is None else skips, "skips", ndim=1)
         self.precisions = double_array(np.ones(depth) if precisions is None else precisions, "precisions", ndim=1)
         if biases is None:
-            self.biases = Layers(tuple(jnp.zeros(run.shape[:2]) for run in self.weights.runs))
+            self.biases = Layers(tuple(on_device(np.zeros(run.shape[:2])) for run in self.weights.runs))
         else:
-            vectors = [double_array(c, f"biases, layer {l}", ndim=1) for l, c in enumerate(biases, start=1)]
+            vectors = [checked_array(c, f"biases, layer {l}", ndim=1) for l, c in enumerate(biases, start=1)]
             if len(vectors) != depth:
                 raise ValueError(f"biases has {len(vectors)} entries, expected {depth}: one per layer")
             for l, (vector, shape) in enumerate(zip(vectors, self.weights.shapes, strict=True), start=1):
@@ -250,7 +256,7 @@ class LinearPCN(eqx.Module):
     @property
     def maps(self) -> Layers:
         """The maps A_l. Cost: a copy of the weights; sweeps apply them without forming them."""
-        return Layers(tuple(jax.vmap(lambda layer: layer.matrix)(run) for run in self.runs))
+        return Layers(_matrices(self.runs))
 
     def with_weights(self, weights: Layers) -> "LinearPCN":
         """The same network with other weights, stacked as these; no validation, for use inside `grad`."""
@@ -262,7 +268,7 @@ class LinearPCN(eqx.Module):
             arrays = Layers(tuple(double_array(run, name, ndim=3) for run in activities.runs))
         else:
             items = enumerate(activities, start=1)
-            arrays = Layers.of(double_array(z, f"{name}, layer {l}", ndim=2) for l, z in items)
+            arrays = Layers.of(checked_array(z, f"{name}, layer {l}", ndim=2) for l, z in items)
         expected = [(rows, width) for width in self.widths[1:-1]]
         if len(arrays) != len(expected):
             raise ValueError(f"{name} has {len(arrays)} layers, expected {len(expected)}: the hidden ones only")
@@ -282,6 +288,11 @@ class LinearPCN(eqx.Module):
         if len(x) != len(y):
             raise ValueError(f"x has {len(x)} rows and y has {len(y)}; expected one row of each per example")
         return x, y
+
+
+@jax.jit
+def _matrices(runs: tuple[Layer, ...]) -> tuple[Float[Array, "stack out in"], ...]:
+    return tuple(jax.vmap(lambda layer: layer.matrix)(run) for run in runs)
 
 
 def _columns(value: ArrayLike, name: str, symbol: str, width: int) -> Array:
@@ -405,12 +416,11 @@ def _parameterised(
         raise ValueError(f"gamma is {gamma}, by which no scaling can be divided; take a larger one")
     has_skip = np.zeros(depth)
     has_skip[1:-1] = float(skips)
-    ones = jnp.ones(depth)
     return LinearPCN(
         weights,
-        scalings=jnp.asarray(scalings).at[-1].divide(as_float(gamma)),
+        scalings=with_last(scalings, scalings[-1] / as_float(gamma)),
         skips=has_skip,
-        precisions=ones.at[-1].set(as_float(output_precision)),
+        precisions=with_last(np.ones(depth), as_float(output_precision)),
     )
 
 
@@ -445,7 +455,7 @@ def _weights(
         fans = [1 if initialisation == "orthogonal" else run.shape[2] for run in runs]
         root = np.sqrt if is_concrete(variance) else jnp.sqrt
         runs = tuple(run * root(variance / fan) for run, fan in zip(runs, fans, strict=True))
-    return Layers(tuple(map(jnp.asarray, runs)))
+    return Layers(tuple(run if isinstance(run, jax.Array) else on_device(run) for run in runs))
 
 
 DRAWS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
