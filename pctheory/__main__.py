@@ -476,7 +476,7 @@ def _reproduce(given: argparse.Namespace) -> int:
     def kept(run: "ClaimRun") -> None:
         write_ledger(file, _with_audit(_ledger(run, given), given.root, given.out / "audit"))
 
-    with _executor(given) as (executor, count), Bar("figures") as bar:
+    with _executor(given) as (executor, count), Bar("checking claims", len(claims)) as bar:
         drawing = _figure_run(figures, given, executor, bar)
         checking = _claim_run(claims, given, executor, bar, kept)
         work_through([checking, drawing], executor, count)
