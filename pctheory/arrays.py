@@ -55,16 +55,23 @@ def on_device(made: np.ndarray) -> Array:
     return jax.device_put(made)
 
 
+def _at_hand(value: ArrayLike) -> bool:
+    """Whether NumPy may take the values: they are known, not on an accelerator, nor placed where they are."""
+    if not isinstance(value, jax.Array):
+        return True
+    return is_concrete(value) and not value.committed and jax.default_backend() == "cpu"
+
+
 def stacked(arrays: Sequence[ArrayLike]) -> Array:
-    """Arrays of one shape along a new first axis; nothing is compiled where their values are known."""
-    if all(map(is_concrete, arrays)):
+    """Arrays of one shape along a new first axis; nothing is compiled where NumPy has the values."""
+    if all(map(_at_hand, arrays)):
         return on_device(np.stack([np.asarray(a) for a in arrays]))
     return jnp.stack(arrays)
 
 
 def entry(stack: Array, index: int) -> Array:
-    """An entry along the first axis; nothing is compiled where its values are known."""
-    return on_device(np.asarray(stack)[index]) if is_concrete(stack) else stack[index]
+    """An entry along the first axis; nothing is compiled where NumPy has the values."""
+    return on_device(np.asarray(stack)[index]) if _at_hand(stack) else stack[index]
 
 
 def array_returned(name: str, made: object) -> Array:

@@ -17,7 +17,7 @@ Reference: F. Innocenti, arXiv 2510.23323; parameterisations: arXiv 2505.13124, 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from typing import Any, Literal, TypeVar, overload
 
 import equinox as eqx
@@ -60,9 +60,12 @@ class Layers(eqx.Module):
     runs: tuple[Float[Array, "..."], ...]
 
     @classmethod
-    def of(cls, arrays: Iterable[ArrayLike]) -> "Layers":
-        """Stack the per-layer `arrays` in runs of equal shape."""
-        return cls(tuple(stacked(list(run)) for _, run in groupby(arrays, key=np.shape)))
+    def of(cls, arrays: Iterable[ArrayLike], lengths: Sequence[int] | None = None) -> "Layers":
+        """Stack the per-layer `arrays`: in runs of these `lengths`, by default of equal shape."""
+        items = list(arrays)
+        lengths = lengths or [len(list(run)) for _, run in groupby(items, key=np.shape)]
+        rest = iter(items)
+        return cls(tuple(stacked(list(islice(rest, length))) for length in lengths))
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -201,7 +204,7 @@ class LinearPCN(eqx.Module):
             for l, (vector, shape) in enumerate(zip(vectors, self.weights.shapes, strict=True), start=1):
                 if vector.shape != shape[:1]:
                     raise ValueError(f"biases, layer {l} has shape {vector.shape}, expected {shape[:1]}")
-            self.biases = Layers.of(vectors).restacked(self.weights.lengths)
+            self.biases = Layers.of(vectors, self.weights.lengths)
 
     def __check_init__(self) -> None:
         shapes = self.weights.shapes
@@ -256,7 +259,7 @@ class LinearPCN(eqx.Module):
     @property
     def maps(self) -> Layers:
         """The maps A_l. Cost: a copy of the weights; sweeps apply them without forming them."""
-        return Layers(_matrices(self.runs))
+        return Layers(tuple(map(_matrices, self.runs)))
 
     def with_weights(self, weights: Layers) -> "LinearPCN":
         """The same network with other weights, stacked as these; no validation, for use inside `grad`."""
@@ -264,19 +267,21 @@ class LinearPCN(eqx.Module):
 
     def hidden(self, activities: Layers | Iterable[ArrayLike], rows: int, name: str = "activities") -> Layers:
         """`activities` z_1..z_H, checked to be finite with `rows` examples each, stacked like the weights."""
-        if isinstance(activities, Layers):
-            arrays = Layers(tuple(double_array(run, name, ndim=3) for run in activities.runs))
-        else:
-            items = enumerate(activities, start=1)
-            arrays = Layers.of(checked_array(z, f"{name}, layer {l}", ndim=2) for l, z in items)
+        given = (
+            Layers(tuple(double_array(run, name, ndim=3) for run in activities.runs))
+            if isinstance(activities, Layers)
+            else [checked_array(z, f"{name}, layer {l}", ndim=2) for l, z in enumerate(activities, start=1)]
+        )
         expected = [(rows, width) for width in self.widths[1:-1]]
-        if len(arrays) != len(expected):
-            raise ValueError(f"{name} has {len(arrays)} layers, expected {len(expected)}: the hidden ones only")
-        for l, (shape, wanted) in enumerate(zip(arrays.shapes, expected, strict=True), start=1):
+        if len(given) != len(expected):
+            raise ValueError(f"{name} has {len(given)} layers, expected {len(expected)}: the hidden ones only")
+        shapes = given.shapes if isinstance(given, Layers) else [z.shape for z in given]
+        for l, (shape, wanted) in enumerate(zip(shapes, expected, strict=True), start=1):
             if shape != wanted:
                 raise ValueError(f"{name}, layer {l} has shape {shape}, expected {wanted}: (examples, width)")
-        lengths = self.hidden_lengths
-        return arrays if arrays.lengths == lengths else arrays.restacked(lengths)
+        if not isinstance(given, Layers):
+            return Layers.of(given, self.hidden_lengths)
+        return given if given.lengths == self.hidden_lengths else given.restacked(self.hidden_lengths)
 
     def inputs(self, x: ArrayLike) -> Float[Array, "batch d_x"]:
         """`x` as a checked batch: float64, finite, one row per example."""
@@ -290,9 +295,7 @@ class LinearPCN(eqx.Module):
         return x, y
 
 
-@jax.jit
-def _matrices(runs: tuple[Layer, ...]) -> tuple[Float[Array, "stack out in"], ...]:
-    return tuple(jax.vmap(lambda layer: layer.matrix)(run) for run in runs)
+_matrices = jax.jit(jax.vmap(lambda layer: layer.matrix))  # of a stack of layers
 
 
 def _columns(value: ArrayLike, name: str, symbol: str, width: int) -> Array:

@@ -138,6 +138,49 @@ def test_importing_changes_no_global_setting(run_python):
     assert printed.strip() == "False"
 
 
+def test_a_network_does_not_share_its_arrays_with_the_caller():
+    weights, biases, numbers = [np.ones((64, 64))], [np.ones(64)], {k: np.ones(1) for k in ("scalings", "skips")}
+    net = pctheory.LinearPCN(weights, biases=biases, precisions=np.ones(1), **numbers)
+    before = contents(net)
+    for array in (*weights, *biases, *numbers.values()):
+        array[:] = 7.0
+    assert contents(net) == before
+
+
+def contents(net: pctheory.LinearPCN) -> list[bytes]:
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(net)]
+
+
+def test_new_widths_compile_nothing(run_python):
+    """JAX compiles a program for each shape in which arrays of NumPy come in, are stacked or taken apart."""
+    code = (
+        "import jax, numpy as np, pctheory; pctheory.enable_x64()\n"
+        "pctheory.mupc((2, 2), seed=0)  # draws entries\n"
+        "made = []\n"
+        "jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **more: made.append(event))\n"
+        "net = pctheory.mupc((3, 5, 5, 5, 4), seed=0, gamma=2.0, output_precision=3.0)\n"
+        "net = pctheory.LinearPCN(list(net.weights), biases=[np.ones(n) for n in net.widths[1:]])\n"
+        "net.batch(np.ones((6, 3)), np.ones((6, 4))), net.hidden([np.ones((6, 5))] * 3, 6), net.weights[1]\n"
+        "print(len(made))\n"
+        "net.maps\n"
+        "print(len(made))\n"
+    )
+    known, compiled = map(int, run_python(code).split())
+    assert known == 0
+    assert compiled > 0, "the count counts"
+
+
+def test_weights_stay_on_the_device_they_were_put_on(run_python):
+    code = (
+        "import os; os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=2'\n"
+        "import jax, numpy as np, pctheory; pctheory.enable_x64()\n"
+        "second = jax.devices()[1]\n"
+        "net = pctheory.LinearPCN([jax.device_put(np.ones(shape), second) for shape in ((3, 2), (3, 3), (3, 3))])\n"
+        "print({d for a in (*net.weights.runs, *net.weights, *net.maps) for d in a.devices()} == {second})\n"
+    )
+    assert run_python(code).split() == ["True"]
+
+
 def test_five_hundred_layers():
     net = pctheory.mupc((3, *(4,) * 499, 2), seed=0)
     x, y = np.ones((1, 3)), np.ones((1, 2))
