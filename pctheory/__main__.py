@@ -220,7 +220,10 @@ def _check(given: argparse.Namespace) -> int:
     chosen = _chosen(claims, given.keys, given.paper)
     with _executor(given) as (executor, count), Bar("checking claims", len(chosen)) as bar:
         run = _claim_run(chosen, given, executor, bar)
-        work_through([run], executor, min(count, len(chosen)) if executor is None else count, ahead=1)
+        if executor is None:  # claims are long: what a worker waits for is not begun
+            work_through([run], None, min(count, len(chosen)), ahead=1)
+        else:
+            work_through([run], executor, count)
     ledger, status = _ledger(run, given), _judgement(run.verdicts())
     if given.json is not None:
         write_ledger(given.json, _with_audit(ledger, given.root, DEFAULT_OUT / "audit"))
@@ -371,15 +374,17 @@ def _figure(given: argparse.Namespace) -> int:
 def _figure_run(
     figures: Sequence["Figure[Any]"], given: argparse.Namespace, executor: Executor | None, bar: "Bar"
 ) -> "FigureRun":
-    from .figures.run import FigureRun, Sent
+    from .figures.run import FigureRun
     from .terminal import show_event
 
     return FigureRun.begun(
         figures,
         given.preset,
         given.out,
-        Sent(given.data_dir.absolute() if given.data_dir else None, pctheory.enable_x64, given.time_limit),
+        data_dir=given.data_dir,
         recompute=given.recompute,
+        time_limit=given.time_limit,
+        initializer=pctheory.enable_x64,
         with_code=executor is not None,
         on_progress=partial(show_event, bar),
     )

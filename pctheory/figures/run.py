@@ -88,21 +88,19 @@ def run_figures(
     positive.
     """
     refuse_limits(jobs, time_limit)
-    sent = Sent(data_dir.absolute() if data_dir else None, initializer, time_limit)
     run = FigureRun.begun(
-        figures, preset, out, sent, recompute=recompute, with_code=executor is not None, on_progress=on_progress
+        figures,
+        preset,
+        out,
+        data_dir=data_dir,
+        recompute=recompute,
+        time_limit=time_limit,
+        initializer=initializer,
+        with_code=executor is not None,
+        on_progress=on_progress,
     )
     work_through([run], executor, jobs)
     return run.result()
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What goes with every unit to where it is computed."""
-
-    data_dir: Path | None
-    initializer: Callable[[], object] | None
-    limit: float | None
 
 
 @dataclass
@@ -126,13 +124,18 @@ class FigureRun:
         figures: Iterable[Figure[Any]],
         preset: str,
         out: Path,
-        sent: Sent,
         *,
+        data_dir: Path | None,
         recompute: bool,
+        time_limit: float | None,
+        initializer: Callable[[], object] | None,
         with_code: bool,
         on_progress: Progress,
     ) -> "FigureRun":
-        """A run of which everything is done that needs no unit computed. Arguments and errors of `run_figures`."""
+        """A run of which everything is done that needs no unit computed. Arguments and errors of `run_figures`.
+
+        with_code: the code of its figure goes with each unit, for workers that need not have the checkout.
+        """
         chosen = {figure.key: figure for figure in figures}
         if not chosen:
             raise ValueError("figures: got none; give at least one")
@@ -142,7 +145,10 @@ class FigureRun:
         run = cls(out, UnitCache(writable_folder(folder / ".cache")), on_progress)
         matplotlib.use("agg")
         run._plan(chosen.values(), preset)
-        run.jobs = run._jobs(run._missing(recompute), sent)
+        order = functools.partial(
+            Order, data_dir=data_dir.absolute() if data_dir else None, initializer=initializer, limit=time_limit
+        )
+        run.jobs = run._jobs(run._missing(recompute), order)
         if with_code:
             codes = {key: plan.sources.code(root_of(plan.figure)) for key, plan in run.plans.items()}
             run.jobs = carrying(run.jobs, lambda unit: codes[unit.figure.key])
@@ -177,7 +183,7 @@ class FigureRun:
         self._draw_when_complete(unit.figure)
         return True
 
-    def _jobs(self, units: Iterable[Unit], sent: Sent) -> deque[Job[Unit]]:
+    def _jobs(self, units: Iterable[Unit], order: Callable[..., Order]) -> deque[Job[Unit]]:
         """The orders to compute these units, less those whose parameters cannot be sent to a worker."""
         jobs: deque[Job[Unit]] = deque()
         for unit in units:
@@ -186,8 +192,7 @@ class FigureRun:
             except Exception as error:  # pickle raises what it likes
                 self._unit_failed(unit, Raised.by(error))
             else:
-                order = Order(unit.figure.module, parameters, sent.data_dir, sent.initializer, sent.limit)
-                jobs.append(Job(unit, compute_unit, (order,)))
+                jobs.append(Job(unit, compute_unit, (order(unit.figure.module, parameters),)))
         return jobs
 
     def finished(self, job: Job[Unit], outcome: Any) -> None:
