@@ -157,8 +157,15 @@ def machine() -> dict[str, Any]:
         "jax": jax.__version__,
         "numpy": np.__version__,
         "device": jax.devices()[0].device_kind,
-        "thread settings": {name: os.environ.get(name) for name in THREAD_SETTINGS},
+        "settings": {name: os.environ.get(name) for name in THREAD_SETTINGS},
     }
 
 
-THREAD_SETTINGS = ("NPROC", "XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_SETTINGS = (
+    "NPROC",
+    "XLA_FLAGS",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from figures._planes import OBJECTIVES, chain
 from pctheory import Layers, LinearPCN, equilibrated_gradient, nonlinear, weight_descent_by_rule, weight_vector
+from pctheory.compiled_code import optimised
 from pctheory.datasets import toy_regression
 from pctheory.nonlinear import NonlinearPCN
 
@@ -65,7 +66,8 @@ def descents(
     def every(starts: Array, rates: Array) -> Any:
         return jax.lax.map(lambda rate: jax.lax.map(lambda start: descent(start, rate), starts), rates)
 
-    return every(jnp.asarray(starts), jnp.asarray(rates))
+    with optimised():
+        return every(jnp.asarray(starts), jnp.asarray(rates))
 
 
 # --- directions of w_2 w_1 x ---

@@ -25,6 +25,7 @@ from figures.saddles_matrix_completion import best_fit
 from paper_checks._speedups import ORDER, Ordering, Speedup, Values, escape_times, shortfall
 from pctheory import Layers, LinearPCN, equilibrium_and_gradient, feedforward, weight_descent_by_rule
 from pctheory.claims import Check, claim, judged
+from pctheory.compiled_code import optimised
 
 SIZE, RANK, DRAWS = 10, 3, 4
 
@@ -89,7 +90,8 @@ def _descend(start: LinearPCN, *, coding: bool, clamp: str, pieces: int) -> Desc
     run = jax.jit(jax.vmap(piece))
     nets, records = [start], []
     for _ in range(pieces):
-        last, record = run(nets[-1], targets, masks, clamped)
+        with optimised():
+            last, record = run(nets[-1], targets, masks, clamped)
         nets.append(last)
         records.append([np.asarray(values) for values in record])
     losses, norms = (np.concatenate(parts, axis=1) for parts in zip(*records, strict=True))

@@ -1,9 +1,11 @@
+# Double precision
+from .processes import enable_x64 as enable_x64
+
 # The network and its parameterisations
 from .network import (
     Layer as Layer,
     Layers as Layers,
     LinearPCN as LinearPCN,
-    enable_x64 as enable_x64,
     mupc as mupc,
     ntp as ntp,
     standard as standard,

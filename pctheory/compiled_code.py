@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,6 +121,21 @@ def exchange_compiled_code() -> None:
     if _shared is not None:
         with suppress(OSError):  # what is not exchanged is compiled again
             _shared.exchange()
+
+
+@contextmanager
+def optimised() -> Iterator[None]:
+    """Within it JAX optimises what it compiles, even where `JAX_DISABLE_MOST_OPTIMIZATIONS` tells it not to.
+
+    For loops of many steps. What runs for milliseconds, as most of a check does, is done sooner without.
+    """
+    config = importlib.import_module("jax").config
+    before = config.read("jax_disable_most_optimizations")
+    config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        config.update("jax_disable_most_optimizations", before)
 
 
 def _own_folder(store: Path) -> Path:

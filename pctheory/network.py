@@ -14,7 +14,6 @@ Notation
 Reference: F. Innocenti, arXiv 2510.23323; parameterisations: arXiv 2505.13124, table 1.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice, pairwise
@@ -32,23 +31,12 @@ from .arrays import as_float, checked_array, entry, on_device, stacked, with_las
 from .arrays import double_array as double_array
 from .arrays import finite_result as finite_result
 from .arrays import is_concrete as is_concrete
-from .processes import avoid_two_threads
 
 Carry = TypeVar("Carry")
 Run = TypeVar("Run")
 Seed = int | Int[Array, ""]
 Scalar = float | Float[Array, ""]
 Initialisation = Literal["gaussian", "uniform", "orthogonal"]
-
-
-def enable_x64() -> None:
-    """Switch JAX to double precision for this process. Nothing else in pctheory changes a global setting.
-
-    On two cores it also sets NPROC=1, unless NPROC is set: a pool of two threads is one in which XLA can wait for
-    itself for ever. It must be called before JAX computes anything.
-    """
-    avoid_two_threads(os.environ)
-    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
 
 class Layers(eqx.Module):

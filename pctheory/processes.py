@@ -8,12 +8,14 @@ Defined here
     refuse_limits                  what may be asked of workers
     workers, process_pool          executors of fresh processes
     one_thread, avoid_two_threads  settings without which JAX and LAPACK get in each other's way
+    enable_x64                     double precision
     cores                          how many there are
     drop_compiled_code             before a process runs out of memory maps
 """
 
 import faulthandler
 import hashlib
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -321,6 +323,17 @@ def avoid_two_threads(environment: MutableMapping[str, str]) -> None:
     """One thread in XLA's pool where it would have two, unless the environment has its size (see `ONE_THREAD`)."""
     if cores() == 2:
         environment.setdefault("NPROC", ONE_THREAD["NPROC"])
+
+
+def enable_x64() -> None:
+    """Switch JAX to double precision for this process. Nothing else in pctheory changes a global setting for good.
+
+    On two cores it also sets NPROC=1, unless NPROC is set: a pool of two threads is one in which XLA can wait for
+    itself for ever. It must be called before JAX computes anything.
+    """
+    avoid_two_threads(os.environ)
+    jax = importlib.import_module("jax")  # a process that hands work to others needs none
+    jax.config.update("jax_enable_x64", True)
 
 
 def one_thread(environment: MutableMapping[str, str]) -> None:

@@ -18,8 +18,10 @@ from pctheory.compiled_code import STORE, exchange_compiled_code, share_compiled
 from pctheory.processes import drop_compiled_code, one_thread  # noqa: E402
 
 one_thread(os.environ)
-# With these XLA compiles in a third of the time, and what it makes runs as fast. An empty value in the environment
-# compiles as it does for users; a newer XLA that does not know one of these says so and stops.
+# With these JAX compiles in a quarter of the time. Loops of many steps are optimised all the same, as far as
+# XLA_FLAGS allow (see pctheory.compiled_code.optimised). `make soak` compiles as it does for users. A newer XLA
+# that does not know one of these flags says so and stops.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "

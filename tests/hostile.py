@@ -29,6 +29,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import hypothesis
 import jax
 import numpy as np
@@ -385,6 +386,8 @@ def shown(arguments: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, eqx.Module):  # writing a network out takes longer than most calls
+        return f"<{type(value).__name__}>"
     if isinstance(value, np.ndarray) and value.size > 4:
         return f"<{value.dtype} {value.shape}>"
     if isinstance(value, list | tuple):

@@ -12,6 +12,9 @@ from pctheory.claims import claim_index
 from pctheory.compiled_code import STORE
 from pctheory.figures import figure_index
 
+from .commands import checkout as units
+from .commands import command
+
 ROOT = Path(__file__).parents[1]
 
 CLAIMS = """
@@ -66,6 +69,14 @@ def test_answers_without_heavy_imports(arguments: list[str]):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_who_hands_units_to_workers_imports_no_jax(tmp_path: Path, run_python):
+    words = command(units(tmp_path, "a"), "figure")[3:]
+    printed = run_python(
+        f"import sys\nfrom pctheory.__main__ import main\nmain({words})\nprint('jax' in sys.modules)"
+    )
+    assert printed.splitlines()[-2:] == ["1 of 1 figures drawn, 1 units computed, 0 cached", "False"]
 
 
 def test_check_follows_uses_and_writes_its_verdicts(checkout: Path):

@@ -5,11 +5,18 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
-from pctheory.compiled_code import STORE
+from pctheory import LinearPCN, NonlinearPCN
+from pctheory.compiled_code import STORE, optimised
+from pctheory.dynamics import training_sweep, weight_descent_by_rule, weight_descent_snapshots
 
 ROOT = Path(__file__).parents[1]
 # Prints the result, the entries found, and those compiled. A warning of JAX is an error.
@@ -201,3 +208,47 @@ def test_a_removed_store_is_made_again(filled, tmp_path):
     again, found, compiled, complaints = ended(process(tmp_path / "store"))
     assert (again, found, complaints) == (result, 0, "")
     assert compiled >= 12
+
+
+@pytest.fixture(params=[True, False], ids=["quickly compiled", "optimised"])
+def hasty(request):
+    """JAX told to disable most optimisations, or not."""
+    flag = "jax_disable_most_optimizations"
+    before = jax.config.read(flag)
+    jax.config.update(flag, request.param)
+    yield lambda: jax.config.read(flag)
+    assert jax.config.read(flag) == request.param
+    jax.config.update(flag, before)
+
+
+def test_loops_of_many_steps_are_optimised_whatever_the_rest_is(hasty):
+    seen = []
+
+    def rule(name, net, x, y):
+        seen.append((name, hasty()))
+        return net.weights, jnp.sum(x)
+
+    def activation(v):
+        seen.append(("sweep", hasty()))
+        return jnp.tanh(v)
+
+    net = LinearPCN([np.ones((1, 1))] * 2)
+    bent = NonlinearPCN(net, activation)
+    seen.clear()
+    batches = (np.ones((1, 1, 1)),) * 2
+    weight_descent_by_rule(partial(rule, "descent"), net, batches, optax.sgd(0.1))
+    weight_descent_snapshots(partial(rule, "snapshots"), net, batches, optax.sgd(0.1), at=[1])
+    training_sweep([bent], (np.ones((1, 1, 1, 1)),) * 2, rates=[0.1])
+    assert set(seen) == {("descent", False), ("snapshots", False), ("sweep", False)}
+
+
+def test_after_an_error_jax_compiles_as_before(hasty):
+    before = hasty()
+
+    def fail():
+        assert not hasty()
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError), optimised():
+        fail()
+    assert hasty() == before

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ..claims import TOLERANCE, Certificate, Check, Claim, claim_index, verdict
 from ..compiled_code import share_compiled_code
-from ..network import enable_x64
+from ..processes import enable_x64
 
 T = TypeVar("T")
 

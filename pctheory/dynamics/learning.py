@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..arguments import public, refuse_too_large, shown
 from ..arrays import like_weights, number_returned
+from ..compiled_code import optimised
 from ..network import double_array
 from .arguments import at_least_one, optimiser_of_optax, pair, recorded
 
@@ -89,7 +90,8 @@ def weight_descent_by_rule(
     optimiser = optimiser_of_optax(optimiser)
     xs, ys = checked_batches(net, batches)
     count = len(xs) if steps is None else at_least_one("steps", steps)
-    return _weight_descent(rule, net, (xs, ys), optimiser, count)
+    with optimised():
+        return _weight_descent(rule, net, (xs, ys), optimiser, count)
 
 
 class GradientRule(eqx.Module):

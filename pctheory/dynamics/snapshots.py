@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from ..arguments import public, refuse_too_large, shown
+from ..compiled_code import optimised
 from .arguments import at_least_one, optimiser_of_optax
 from .learning import LearningRule, Net, checked_batches, learning_step, refuse_records
 
@@ -65,7 +66,8 @@ def weight_descent_snapshots(
     kept = jnp.array(_stops(at, count), dtype=int)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(net.weights))
     refuse_too_large("weight_descent_snapshots: networks x weights", (len(kept), numbers), "keep fewer of them")
-    return _training(rule, net, (xs, ys), optimiser, (kept, jnp.asarray(count)), count)
+    with optimised():
+        return _training(rule, net, (xs, ys), optimiser, (kept, jnp.asarray(count)), count)
 
 
 @public

@@ -16,6 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .. import nonlinear
 from ..arguments import listed, numbers, public, shown
+from ..compiled_code import optimised
 from ..network import double_array
 from ..nonlinear import NonlinearPCN
 from .arguments import at_least_one, pair, positive
@@ -168,7 +169,8 @@ def training_sweep(
     if inference_rates is not None and inference_steps is not None:
         infer = _rates("inference_rates", inference_rates), at_least_one("inference_steps", inference_steps)
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *nets)
-    return _sweep(stacked, (xs, ys), _rates("rates", rates), infer)
+    with optimised():
+        return _sweep(stacked, (xs, ys), _rates("rates", rates), infer)
 
 
 _ADAM = optax.scale_by_adam()
