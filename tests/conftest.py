@@ -33,9 +33,24 @@ gc.set_threshold(50_000, 20, 1000)
 share_compiled_code(Path(os.environ.get(STORE) or Path(__file__).parents[1] / ".jax_cache"))
 
 
+# Half of the time, with the longest tests in front: two workers then end together, one with these and one with the
+# rest, and while processes of tests wait for something the other computes.
+FIRST = (
+    "test_fuzz_library.py",
+    "test_fuzz_files.py",
+    "test_fuzz_command_line.py",
+    "test_nothing_lost.py",
+    "test_faults.py",
+    "test_cluster.py",
+    "test_audit.py",
+    "test_paper_checks.py",
+)
+
+
 def pytest_collection_modifyitems(items):
-    """Claims first: some take a minute, and two workers should end together."""
-    items.sort(key=lambda item: item.path.name != "test_paper_checks.py")
+    """Files of `FIRST` in front, the others as they come."""
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
 
 
 @pytest.fixture(autouse=True)
