@@ -157,11 +157,11 @@ def machine() -> dict[str, Any]:
         "jax": jax.__version__,
         "numpy": np.__version__,
         "device": jax.devices()[0].device_kind,
-        "settings": {name: os.environ.get(name) for name in THREAD_SETTINGS},
+        "settings": {name: os.environ.get(name) for name in SETTINGS},
     }
 
 
-THREAD_SETTINGS = (
+SETTINGS = (
     "NPROC",
     "XLA_FLAGS",
     "JAX_DISABLE_MOST_OPTIMIZATIONS",

@@ -689,7 +689,7 @@ def only_documented_errors(module: str, examples: int, *, seed: int | None = Non
 
 
 def test_only_documented_errors_and_right_numbers():
-    only_documented_errors("test_fuzz_library", 20, least=2000)
+    only_documented_errors("test_fuzz_library", 30, least=2000)
 
 
 @pytest.mark.slow
