@@ -150,6 +150,16 @@ def test_layers_far_from_the_output_have_learned_nothing(arrays, name):
     assert a["mean_gradients"][-1] > 0.1 * a["exact_gradients"][-1]
 
 
+def test_no_rounding_is_in_view():
+    quick = reach.FIGURE.presets["quick"]
+    leave = [unit for unit in reach.FIGURE.unit_parameters(quick) if unit != "ReLU"]
+    a = computed(reach, quick, leave)["ReLU"]
+    seen = a["mean_shares"] > reach.SHARE_FLOOR
+    np.testing.assert_array_equal(seen, a["kernel"] > reach.SHARE_FLOOR)
+    np.testing.assert_allclose(a["mean_shares"][seen], a["kernel"][seen], rtol=0.05)
+    assert (a["mean_gradients"][:-1][~seen] < reach.GRADIENT_FLOOR).all()
+
+
 def test_equilibrium_of_the_linear_net_is_exact(arrays):
     assert arrays[reach]["linear"]["stationarity"] < 1e-10
 
