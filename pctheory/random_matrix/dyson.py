@@ -189,11 +189,12 @@ class DysonEquation:
         return self.descended(heights, points, start)
 
     def beside(self, points: Real, near: Resolvents, ladder: list[Resolvents]) -> Resolvents:
-        """As the lowest of `near_axis`, each from the nearest of those `near` (ascending) if that leads to it."""
+        """As the lowest of `near_axis`, started from between those `near` (ascending) where that leads to it."""
         right = np.clip(np.searchsorted(near.places.real, points), 1, len(near.places) - 1)
-        middle = (near.places.real[right - 1] + near.places.real[right]) / 2
+        low, high = near.places.real[right - 1], near.places.real[right]
+        share = np.clip((points - low) / (high - low), 0, 1)
         places: Complex = np.asarray(points * (1 + 1j * DESCENT[-1]), dtype=np.complex128)
-        start = near.values[:, right - (points < middle)]
+        start = (1 - share) * near.values[:, right - 1] + share * near.values[:, right]
         values, worst, iterations = self._iterated(places, start, min(PATIENCE, self.max_iterations))
         stuck = ~(worst <= self.tolerance)
         if stuck.any():
@@ -260,15 +261,18 @@ def _two_sided(leftward: Complex, rightward: Complex) -> tuple[Complex, Complex]
     leftward, rightward: what leaves a pair for what arrives from the left, from the right, and of its own.
     """
     (ll, rl, sl), (lr, rr, sr) = leftward, rightward
-    returned, sent = np.zeros_like(ll), np.zeros_like(ll)  # from the left: returned * (what was sent there) + sent
-    for n in range(len(ll) - 1):
-        through = lr[n] / (1 - ll[n] * returned[n])
-        returned[n + 1] = rr[n] + through * returned[n] * rl[n]
-        sent[n + 1] = sr[n] + through * (sent[n] + returned[n] * sl[n])
-    left, right = np.zeros_like(ll), np.zeros_like(ll)
-    for n in range(len(ll) - 1, -1, -1):
-        leaving = (ll[n] * sent[n] + rl[n] * right[n] + sl[n]) / (1 - ll[n] * returned[n])
-        left[n] = returned[n] * leaving + sent[n]
-        if n:
-            right[n - 1] = leaving
-    return left, right
+    pairs, crossed = len(ll), lr * rl
+    returned, echo = np.zeros_like(ll), np.empty_like(ll)  # from the left: returned * (what was sent there) + sent
+    for n in range(pairs):
+        np.divide(1, 1 - ll[n] * returned[n], out=echo[n])
+        if n + 1 < pairs:
+            returned[n + 1] = rr[n] + crossed[n] * (returned[n] * echo[n])
+    through, sent = lr * echo, np.zeros_like(ll)
+    sent[1:] = (sr + through * returned * sl)[:-1]
+    for n in range(1, pairs):
+        sent[n] += through[n - 1] * sent[n - 1]
+    leaving, back = (ll * sent + sl) * echo, rl * echo
+    for n in range(pairs - 2, -1, -1):
+        leaving[n] += back[n] * leaving[n + 1]
+    right = np.concatenate([leaving[1:], np.zeros_like(leaving[:1])])
+    return returned * leaving + sent, right
