@@ -65,6 +65,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.titlepad": 5,
+    "axes.titley": 1.0,
     "axes.labelpad": 3,
     "grid.color": "#E0E0E0",
     "grid.linewidth": 0.5,
