@@ -35,6 +35,7 @@ from tests.cases import SIZES, Case
 from tests.critical_points import (
     EXACT,
     HADAMARD,
+    UNROUNDED,
     CriticalPoint,
     critical_point,
     points,
@@ -157,7 +158,6 @@ def _without_a_way_down(given: Case, *, equilibrated: bool = True) -> int:
 
 ENERGY = saddles.Derivatives(pctheory.equilibrated_energy, pctheory.weight_gradient, pctheory.weight_hessian_dense)
 SEARCHED = ((3, 2, 3, 2), (2, 2, 1, 2, 2))
-UNROUNDED = np.vectorize(Fraction, otypes=[object])
 NEGATIVE = 1e-8  # of the largest eigenvalue: well above its rounding
 
 

@@ -21,6 +21,7 @@ HADAMARD = np.array([[1]])
 for _ in range(3):  # 8 x 8: orthogonal columns of mean square 1
     HADAMARD = np.block([[HADAMARD, HADAMARD], [HADAMARD, -HADAMARD]])
 EXACT = np.vectorize(lambda value: exact(int(value)), otypes=[object])
+UNROUNDED = np.vectorize(exact, otypes=[object])  # of floats
 FITS = ((), (0,), (1,), (0, 1), (1, 2))
 SHAPES = (  # N_{L-1} >= min(d_x, d_y): depth 2 to 5, narrow layers elsewhere
     *((2, 2, 2), (3, 3, 2), (2, 2, 3), (3, 3, 3), (3, 4, 3), (1, 2, 2)),
