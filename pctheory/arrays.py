@@ -1,6 +1,6 @@
 """Arrays at the door: what goes in is finite and of double precision, and so is what comes out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -62,15 +62,26 @@ def _at_hand(value: ArrayLike) -> bool:
     return is_concrete(value) and not value.committed and jax.default_backend() == "cpu"
 
 
-def stacked(arrays: Sequence[ArrayLike]) -> Array:
-    """Arrays of one shape along a new first axis; nothing is compiled where NumPy has the values."""
+def without_compiling(function: Callable[..., Any], arrays: Sequence[ArrayLike]) -> Array:
+    """`function(np or jax.numpy, arrays)`, of NumPy where it has the values: nothing is compiled then."""
     if all(map(_at_hand, arrays)):
-        return on_device(np.stack([np.asarray(a) for a in arrays]))
-    return jnp.stack(arrays)
+        return on_device(function(np, [np.asarray(a) for a in arrays]))
+    made: Array = function(jnp, arrays)
+    return made
 
 
-def entry(stack: Array, index: int) -> Array:
-    """An entry along the first axis; nothing is compiled where NumPy has the values."""
+def stacked(arrays: Sequence[ArrayLike]) -> Array:
+    """Arrays of one shape along a new first axis."""
+    return without_compiling(lambda xp, parts: xp.stack(parts), arrays)
+
+
+def ravelled(arrays: Sequence[ArrayLike]) -> Array:
+    """All entries of all arrays as one vector."""
+    return without_compiling(lambda xp, parts: xp.concatenate([part.reshape(-1) for part in parts]), arrays)
+
+
+def entry(stack: Array, index: int | slice) -> Array:
+    """An entry, or several, along the first axis; nothing is compiled where NumPy has the values."""
     return on_device(np.asarray(stack)[index]) if _at_hand(stack) else stack[index]
 
 

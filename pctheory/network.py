@@ -239,10 +239,11 @@ class LinearPCN(eqx.Module):
     def runs(self) -> tuple[Layer, ...]:
         """The layers, consecutive equal shapes stacked."""
         stops = np.cumsum([0, *self.weights.lengths]).tolist()
-        return tuple(
-            Layer(w, self.scalings[i:j], self.skips[i:j], c, self.precisions[i:j])
-            for (i, j), w, c in zip(pairwise(stops), self.weights.runs, self.biases.runs, strict=True)
-        )
+        made = []
+        for (i, j), w, c in zip(pairwise(stops), self.weights.runs, self.biases.runs, strict=True):
+            a, s, pi = (entry(numbers, slice(i, j)) for numbers in (self.scalings, self.skips, self.precisions))
+            made.append(Layer(w, a, s, c, pi))
+        return tuple(made)
 
     @property
     def maps(self) -> Layers:

@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float
 from scipy.sparse.linalg import LinearOperator
 
 from ..arguments import public
-from ..arrays import number_returned
+from ..arrays import number_returned, ravelled
 from ..equilibrium import equilibrated_energy, equilibrated_gradient
 from ..network import Layers, LinearPCN, double_array, finite_result, is_concrete, refuse_too_large
 
@@ -32,7 +32,7 @@ COLUMNS_AT_ONCE = 2**22  # numbers in one chunk of the dense Hessian: 32 MiB, sm
 @public
 def weight_vector(net: LinearPCN) -> Float[Array, " weights"]:
     """All weights as one vector, layer by layer, each W_l row by row. `net_at` undoes it."""
-    return _ravelled(net.weights)
+    return ravelled(net.weights.runs)
 
 
 @public
@@ -109,10 +109,6 @@ def _size(net: LinearPCN) -> int:
     return sum(int(run.size) for run in net.weights.runs)
 
 
-def _ravelled(weights: Layers) -> Float[Array, " weights"]:
-    return jnp.concatenate([run.reshape(-1) for run in weights.runs])
-
-
 def _split(net: LinearPCN, vector: Float[Array, " weights"]) -> Layers:
     """`vector` in the shapes of the weights."""
     stops = np.cumsum([0, *(run.size for run in net.weights.runs)]).tolist()
@@ -151,7 +147,7 @@ def _layer_gradients(objective: Objective, net: LinearPCN, batch: Batch) -> Laye
 
 @eqx.filter_jit
 def _weight_gradient(objective: Objective, net: LinearPCN, batch: Batch) -> Float[Array, " weights"]:
-    return _ravelled(_layer_gradients(objective, net, batch))
+    return ravelled(_layer_gradients(objective, net, batch).runs)
 
 
 @eqx.filter_jit
@@ -168,7 +164,7 @@ def _linearised_gradient(objective: Objective, net: LinearPCN, batch: Batch) -> 
 def _weight_hessian_product(
     net: LinearPCN, tangent_map: TangentMap, vector: Float[Array, " weights"]
 ) -> Float[Array, " weights"]:
-    return _ravelled(tangent_map(_split(net, vector)))
+    return ravelled(tangent_map(_split(net, vector)).runs)
 
 
 @eqx.filter_jit

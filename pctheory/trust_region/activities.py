@@ -14,8 +14,9 @@ from jaxtyping import Array, ArrayLike, Float
 from scipy.sparse.linalg import LinearOperator
 
 from ..arguments import public
+from ..arrays import checked_array, without_compiling
 from ..energy import Activities
-from ..network import Layers, LinearPCN, double_array
+from ..network import Layers, LinearPCN
 from ..nonlinear import NonlinearPCN, _feedforward
 
 Network: TypeAlias = LinearPCN | NonlinearPCN
@@ -53,13 +54,16 @@ def start_activities(net: NonlinearPCN, x: Array, at: Activities | None) -> Laye
 @public
 def activity_vectors(activities: Layers) -> Float[Array, "rows n"]:
     """Hidden activities, or anything shaped like them, as one vector a row. `activities_of` undoes it."""
-    return jnp.concatenate([jnp.moveaxis(run, 0, 1).reshape(run.shape[1], -1) for run in activities.runs], axis=1)
+    return without_compiling(
+        lambda xp, runs: xp.concatenate([xp.moveaxis(run, 0, 1).reshape(run.shape[1], -1) for run in runs], axis=1),
+        activities.runs,
+    )
 
 
 @public
 def activities_of(net: Network, vectors: ArrayLike) -> Layers:
     """The rows of `vectors` as hidden activities of `net`. Raises ValueError for rows of another length."""
-    rows, widths = double_array(vectors, "vectors", ndim=2), net.widths[1:-1]
+    rows, widths = checked_array(vectors, "vectors", ndim=2), net.widths[1:-1]
     if rows.shape[1] != sum(widths):
         raise ValueError(f"vectors has {rows.shape[1]} columns, expected {sum(widths)}: one for each hidden unit")
     stops = np.cumsum([0, *widths]).tolist()
