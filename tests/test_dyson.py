@@ -14,6 +14,7 @@ from pctheory.random_matrix import (
     free_edges,
     marchenko_pastur,
 )
+from pctheory.random_matrix.bands import SEARCH, atoms
 from tests import oracles
 from tests.cases import case
 
@@ -126,6 +127,17 @@ def test_edges_tend_to_the_free_ones_in_depth():
         for h in (8, 32)
     ]
     assert (gaps[1] < gaps[0] / 30).all()  # as the fourth power of the depth, a third of it left to the offset
+
+
+def test_rounding_beside_an_atom_is_no_failure():
+    given = RandomChain((100, 100, 50, 100), (0.01, 0.02, 0.01), (0.0, 0.0, 0.0), (1.0, 2.0, 1.0))
+    ((place, mass),) = atoms(given)
+    equation = DysonEquation.of(given, poles=[place], tolerance=1e-10, max_iterations=200)
+    points = place + 1e-8 * np.arange(-100, 100)
+    solved = equation.near_axis(points, equation.ladder(), SEARCH)[-1]
+    assert equation.trace(solved) * (place - solved.places) == pytest.approx(mass, rel=1e-5)
+    with pytest.raises(NotConvergedError, match="off by"):  # one of two hundred stays above the tolerance
+        replace(equation, poles=np.array([])).near_axis(points, equation.ladder(), SEARCH)
 
 
 def test_newton_steps_solve_the_linearised_equation():

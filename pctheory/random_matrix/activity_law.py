@@ -45,8 +45,9 @@ def activity_hessian_law(
     density(x) = Im(mean of m over the columns at x + i0) / pi, with m of the matrix Dyson equation (`dyson.py`),
     solved at x itself; `cdf` is its quadrature on at least `points` places, more where it is steep; `moment` is a
     contour integral around the support. An atom needs N_l > N_{l-1} + N_{l+1} (for l = 1: N_1 > N_2), and is at
-    pi_l. `tolerance` bounds what one more iteration would change, relative; bands are seen through a blur of 1e-8
-    of their place, so that those of variances below about 1e-12 lose mass.
+    pi_l. `tolerance` bounds what one more iteration would change, relative, but within about 1e-5 of an atom, where
+    rounding changes more; bands are seen through a blur of 1e-8 of their place, so that those of variances below
+    about 1e-12 lose mass.
 
     Raises ValueError without a hidden layer, without a random map above the first layer, and for `points` below 1;
     NotConvergedError (an ArithmeticError), never a density, where the fixed point is not reached within
@@ -55,8 +56,10 @@ def activity_hessian_law(
     """
     points = whole_number("points", points, 1)
     refuse_too_large("activity_hessian_law", (chain.depth, chain.depth - 1), "take a shallower chain")
-    equation = DysonEquation.of(chain, tolerance=tolerance, max_iterations=max_iterations)
-    search = Search(equation, atoms(chain), equation.ladder())
+    masses = atoms(chain)
+    poles = [place for place, _ in masses]
+    equation = DysonEquation.of(chain, poles=poles, tolerance=tolerance, max_iterations=max_iterations)
+    search = Search(equation, masses, equation.ladder())
     found = bands(search, chain)
     panels = _panels(search, _cuts(found, chain, points))
 

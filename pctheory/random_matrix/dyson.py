@@ -33,6 +33,7 @@ UPRIGHT = 10.0  # a height that is nearly the imaginary axis
 PATIENCE, CLOSEST = 25, 1.01  # iterations before a height between is tried, and the least ratio of heights
 # Which of a pair's three responses are to what arrives from the left, which to what arrives from the right.
 FROM_LEFT, FROM_RIGHT = np.array([1.0, 0, 0]).reshape(3, 1, 1), np.array([0, 1.0, 0]).reshape(3, 1, 1)
+ROUNDING = 4 * np.finfo(float).eps  # relative, of lambda and of what is computed from it
 RUNG = 2.0  # of the ladder of starting points on the imaginary axis
 
 
@@ -54,18 +55,24 @@ class Resolvents(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DysonEquation:
-    """The numbers of the equation, for the H pairs (column l, row l+1). weights: N_l / sum of the N_l."""
+    """The numbers of the equation, for the H pairs (column l, row l+1). weights: N_l / sum of the N_l.
+
+    poles: where the solution is known to have some, on the real axis.
+    """
 
     links: Real
     skips: Real
     column_variances: Real
     row_variances: Real
     weights: Real
+    poles: Real
     tolerance: float
     max_iterations: int
 
     @classmethod
-    def of(cls, chain: RandomChain, *, tolerance: float, max_iterations: int) -> "DysonEquation":
+    def of(
+        cls, chain: RandomChain, *, poles: Sequence[float] = (), tolerance: float, max_iterations: int
+    ) -> "DysonEquation":
         """Raises ValueError without a hidden layer, or where no map above the first one is random."""
         if chain.depth < 2:
             raise ValueError(f"chain, widths are {chain.widths}: no hidden layer, so no activity Hessian; add one")
@@ -86,6 +93,7 @@ class DysonEquation:
             column_variances=variances * widths[2:],
             row_variances=variances * hidden,
             weights=hidden / hidden.sum(),
+            poles=np.array(poles, dtype=float),
             tolerance=tolerance,
             max_iterations=max_iterations,
         )
@@ -105,18 +113,18 @@ class DysonEquation:
         """Solutions at `places`, from `start` (default -1/lambda). Raises NotConvergedError."""
         first = np.repeat(-1 / places[None], 2 * len(self.links), axis=0) if start is None else start
         values, worst, iterations = self._iterated(places, first, self.max_iterations)
-        if not worst.max(initial=0.0) <= self.tolerance:
-            raise self._failure(places[np.argmax(worst)], float(worst.max()), iterations)
+        if not self._enough(places, worst).all():
+            raise self._failure(places, worst, iterations)
         return Resolvents(places, values, iterations, float(worst.max(initial=0.0)))
 
     def lowered(self, points: Real, start: Complex, above: Real, height: Real) -> Resolvents:
         """Solutions at points (1 + i height) from those at (1 + i above), through heights between if need be."""
         places = points * (1 + 1j * height)
         values, worst, iterations = self._iterated(places, start, min(PATIENCE, self.max_iterations))
-        stuck = ~(worst <= self.tolerance)
+        stuck = ~self._enough(places, worst)
         if stuck.any():
             if (above / height)[stuck].max() < CLOSEST or iterations >= self.max_iterations:
-                raise self._failure(places[np.argmax(worst)], float(worst.max()), iterations)
+                raise self._failure(places[stuck], worst[stuck], iterations)
             between = np.sqrt(above * height)[stuck]
             half = self.lowered(points[stuck], start[:, stuck], above[stuck], between)
             rest = self.lowered(points[stuck], half.values, between, height[stuck])
@@ -124,9 +132,16 @@ class DysonEquation:
             iterations += half.iterations + rest.iterations
         return Resolvents(places, values, iterations, float(worst.max(initial=0.0)))
 
-    def _failure(self, place: complex, worst: float, iterations: int) -> NotConvergedError:
+    def _enough(self, places: Complex, worst: Real) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where no more is asked for: the tolerance, or beside a pole what rounding lambda changes."""
+        distances = np.abs(places[:, None] / self.poles - 1).min(axis=1, initial=np.inf)
+        enough: np.ndarray[Any, np.dtype[np.bool_]] = worst <= np.maximum(self.tolerance, ROUNDING / distances)
+        return enough
+
+    def _failure(self, places: Complex, worst: Real, iterations: int) -> NotConvergedError:
+        place, most = places[np.argmax(worst)], worst.max()
         return NotConvergedError(
-            f"the Dyson equation at lambda = {place:.3g} is off by {worst:.2g} after {iterations} iterations, "
+            f"the Dyson equation at lambda = {place:.3g} is off by {most:.2g} after {iterations} iterations, "
             f"expected {self.tolerance:.2g}; no density is reported, raise max_iterations"
         )
 
@@ -145,7 +160,7 @@ class DysonEquation:
             taken = (share > SHORT) & np.isfinite(moved).all(axis=0)
             values[:, left] = np.where(taken, moved, (here + image) / 2)
             worst[left] = np.where(np.isfinite(away), away, np.inf)
-            left = left[~(worst[left] <= self.tolerance)]
+            left = left[~self._enough(z, worst[left])]
             iteration += 1
         outside = ~((np.sqrt(places) * values).imag > 0).all(axis=0)
         worst[outside] = np.inf  # another solution, or none
@@ -189,14 +204,14 @@ class DysonEquation:
         return self.descended(heights, points, start)
 
     def beside(self, points: Real, near: Resolvents, ladder: list[Resolvents]) -> Resolvents:
-        """As the lowest of `near_axis`, started from between those `near` (ascending) where that leads to it."""
+        """As the lowest of `near_axis`, each from the nearest of those `near` (ascending) if that leads to it."""
         right = np.clip(np.searchsorted(near.places.real, points), 1, len(near.places) - 1)
         low, high = near.places.real[right - 1], near.places.real[right]
         share = np.clip((points - low) / (high - low), 0, 1)
         places: Complex = np.asarray(points * (1 + 1j * DESCENT[-1]), dtype=np.complex128)
         start = (1 - share) * near.values[:, right - 1] + share * near.values[:, right]
         values, worst, iterations = self._iterated(places, start, min(PATIENCE, self.max_iterations))
-        stuck = ~(worst <= self.tolerance)
+        stuck = ~self._enough(places, worst)
         if stuck.any():
             solved = self.near_axis(points[stuck], ladder)
             values[:, stuck], worst[stuck] = solved[-1].values, np.max([one.residual for one in solved])
@@ -261,18 +276,15 @@ def _two_sided(leftward: Complex, rightward: Complex) -> tuple[Complex, Complex]
     leftward, rightward: what leaves a pair for what arrives from the left, from the right, and of its own.
     """
     (ll, rl, sl), (lr, rr, sr) = leftward, rightward
-    pairs, crossed = len(ll), lr * rl
-    returned, echo = np.zeros_like(ll), np.empty_like(ll)  # from the left: returned * (what was sent there) + sent
-    for n in range(pairs):
-        np.divide(1, 1 - ll[n] * returned[n], out=echo[n])
-        if n + 1 < pairs:
-            returned[n + 1] = rr[n] + crossed[n] * (returned[n] * echo[n])
-    through, sent = lr * echo, np.zeros_like(ll)
-    sent[1:] = (sr + through * returned * sl)[:-1]
-    for n in range(1, pairs):
-        sent[n] += through[n - 1] * sent[n - 1]
-    leaving, back = (ll * sent + sl) * echo, rl * echo
-    for n in range(pairs - 2, -1, -1):
-        leaving[n] += back[n] * leaving[n + 1]
-    right = np.concatenate([leaving[1:], np.zeros_like(leaving[:1])])
-    return returned * leaving + sent, right
+    returned, sent = np.zeros_like(ll), np.zeros_like(ll)  # from the left: returned * (what was sent there) + sent
+    for n in range(len(ll) - 1):
+        through = lr[n] / (1 - ll[n] * returned[n])
+        returned[n + 1] = rr[n] + through * returned[n] * rl[n]
+        sent[n + 1] = sr[n] + through * (sent[n] + returned[n] * sl[n])
+    left, right = np.zeros_like(ll), np.zeros_like(ll)
+    for n in range(len(ll) - 1, -1, -1):
+        leaving = (ll[n] * sent[n] + rl[n] * right[n] + sl[n]) / (1 - ll[n] * returned[n])
+        left[n] = returned[n] * leaving + sent[n]
+        if n:
+            right[n - 1] = leaving
+    return left, right
