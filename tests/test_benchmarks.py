@@ -18,6 +18,7 @@ from benchmarks import __main__ as command_line
 from benchmarks import curvature
 from benchmarks.dense_hessian import cholesky_solution, flat, inverse_solution, linear_term
 from benchmarks.exact_step import problem, products_alone, scanned_backpropagation, unrolled_backpropagation
+from benchmarks.load import Moment, growth
 from benchmarks.measure import HEADINGS, Case, Goal, Row, alternating, quartiles
 from benchmarks.memory import LEARNING_RATE, learning_step
 
@@ -186,3 +187,12 @@ def test_learning_step_in_place_follows_the_gradient(sizes):
     assert net.weights.runs[0].is_deleted()
     for ours, wanted in zip(learned, expected, strict=True):
         np.testing.assert_allclose(ours, wanted, atol=1e-13)
+
+
+def test_growth_is_what_stays():
+    def readings(*memory):
+        return [Moment(i, float(i), float(i), m) for i, m in enumerate(memory)]
+
+    assert growth(readings(5, 45, 5, 25, 45, 5, 5, 45)) == 0  # comes and goes
+    assert growth(readings(5, 6, 7, 8, 9, 10)) == 3  # half of the way of what stays
+    assert growth(readings(5, 5)) == 0
