@@ -52,7 +52,7 @@ class Case:
     @cached_property
     def maps(self) -> list[np.ndarray]:
         return [
-            a * w + s * np.eye(*w.shape, dtype=int)
+            a * w + s * np.eye(*w.shape, dtype=int) if s else a * w
             for a, w, s in zip(self.scalings, self.weights, self.skips, strict=True)
         ]
 

@@ -16,16 +16,25 @@ def solve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a^-1 b; for numbers other than floats by elimination with pivoting."""
     if a.dtype != object:
         return np.linalg.solve(a, b)
-    rows = np.concatenate([a, b], axis=1)
-    n = len(a)
+    rows, n = np.concatenate([a, b], axis=1).tolist(), len(a)
     for k in range(n):
-        pivot = k + int(np.argmax([abs(v) for v in rows[k:, k]]))
-        rows[[k, pivot]] = rows[[pivot, k]]
-        rows[k, k:] = rows[k, k:] / rows[k, k]
-        for i in range(n):
-            if i != k and rows[i, k]:
-                rows[i, k:] = rows[i, k:] - rows[i, k] * rows[k, k:]
-    return rows[:, n:]
+        pivot = max(range(k, n), key=lambda i: abs(rows[i][k]))
+        rows[k], rows[pivot] = rows[pivot], rows[k]
+        for i in range(k + 1, n):
+            if rows[i][k]:
+                _add(-rows[i][k] / rows[k][k], rows[k], rows[i])
+    found = [row[n:] for row in rows]
+    for k in reversed(range(n)):
+        for j in range(k + 1, n):
+            _add(-rows[k][j], found[j], found[k])
+        found[k] = [v / rows[k][k] for v in found[k]]
+    return np.array(found, dtype=object).reshape(b.shape)
+
+
+def _add(factor: Any, row: list[Any], other: list[Any]) -> None:
+    """other += factor * row."""
+    if factor:
+        other[:] = [u + factor * v if v else u for u, v in zip(other, row, strict=True)]
 
 
 def determinant(a: np.ndarray) -> float:
@@ -106,7 +115,7 @@ def linear_system(case: "Case") -> tuple[np.ndarray, np.ndarray]:
     stops = np.cumsum([0, *case.widths[1:]])
     total, hidden = stops[-1], stops[-2]
     bidiagonal = np.zeros((total, total), dtype=case.x.dtype) + np.eye(total, dtype=int)
-    target = np.tile(np.concatenate(case.biases), (len(case.x), 1))
+    target = np.zeros((len(case.x), total), dtype=case.x.dtype) + np.concatenate(case.biases)
     target[:, : stops[1]] += case.x @ case.maps[0].T
     target[:, hidden:] -= case.y
     for l, a in enumerate(case.maps[1:], start=1):

@@ -6,6 +6,7 @@ loss or the least energy along a ray, without a closed form or a difference quot
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import add
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,7 +37,7 @@ class Series:
             return self
         b = self._like(other).coefficients
         longer, shorter = (self.coefficients, b) if len(self.coefficients) >= len(b) else (b, self.coefficients)
-        return Series(tuple(p + q for p, q in zip(longer, shorter)) + longer[len(shorter) :], self.order)  # noqa: B905
+        return Series((*map(add, longer, shorter), *longer[len(shorter) :]), self.order)
 
     def __mul__(self, other: Any) -> Any:
         """The number 0 from 0, of which dense linear systems are full."""
@@ -47,10 +48,12 @@ class Series:
         a, b = self.coefficients, self._like(other).coefficients
         if len(a) == 1 or len(b) == 1:
             (factor,), many = (a, b) if len(a) == 1 else (b, a)
-            return Series(tuple(factor * c for c in many), self.order)
-        size = min(len(a) + len(b) - 1, self.order + 1)
-        terms = (range(max(0, n - len(b) + 1), min(n + 1, len(a))) for n in range(size))
-        return Series(tuple(sum(a[i] * b[n - i] for i in span) for n, span in enumerate(terms)), self.order)
+            return Series(tuple([factor * c for c in many]), self.order)
+        made = [a[0] * q for q in b] + [0] * min(len(a) - 1, self.order + 1 - len(b))
+        for i, p in enumerate(a[1:], start=1):
+            for j, q in enumerate(b[: len(made) - i]):
+                made[i + j] = made[i + j] + p * q
+        return Series(tuple(made), self.order)
 
     def __truediv__(self, other: Any) -> "Series":
         """Long division; the divisor's constant term must not vanish."""
@@ -64,7 +67,7 @@ class Series:
         return Series(tuple(quotient), self.order)
 
     def __bool__(self) -> bool:
-        return any(np.any(a) for a in self.coefficients)
+        return any(a.any() if isinstance(a, np.ndarray) else a for a in self.coefficients)
 
     def __neg__(self) -> "Series":
         return Series(tuple(-a for a in self.coefficients), self.order)
