@@ -28,6 +28,7 @@ from jaxtyping import Array
 from paper_checks._speedups import ORDER, Ordering, Speedup, Values, escape_times, growth_shortfall, shortfall
 from pctheory import Layers, LinearPCN, equilibrium_and_gradient, nonlinear, weight_descent_by_rule
 from pctheory.claims import Check, claim, judged, largest
+from pctheory.compiled_code import optimised
 from pctheory.nonlinear import NonlinearPCN
 from tests import oracles
 from tests.cases import Case, Formula, at_unit_precision, rational_cases
@@ -125,7 +126,8 @@ def _escape_times(setting: Setting, rule: Rule) -> Values:
         return weight_descent_by_rule(scaled, net, (x[None], y[None]), optimiser, steps=setting.iterations)[1]
 
     data = _regression()
-    found = np.asarray(jax.vmap(losses)(_networks(setting, data[0].shape[-1]), *data))
+    with optimised():  # each of the steps of PC is many of inference
+        found = np.asarray(jax.vmap(losses)(_networks(setting, data[0].shape[-1]), *data))
     return escape_times(found, setting.left * found[:, :1], setting.name)
 
 

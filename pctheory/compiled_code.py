@@ -31,6 +31,8 @@ except ImportError:  # Windows: nothing is kept
 STORE = "PCTHEORY_COMPILED_CODE"
 # Bytes in the store beyond which the oldest entries go: some ten thousand of them, which half a second checks.
 LIMIT = 2**28
+# So many products take a third of a second without optimisation, as long as optimising does.
+WORTH_IT = 50_000_000
 _ENTRY = re.compile(r"(.+-cache)\.([0-9a-f]{64})")
 _PROCESS = ".process-"
 
@@ -124,14 +126,15 @@ def exchange_compiled_code() -> None:
 
 
 @contextmanager
-def optimised() -> Iterator[None]:
+def optimised(products: int | None = None) -> Iterator[None]:
     """Within it JAX optimises what it compiles, even where `JAX_DISABLE_MOST_OPTIMIZATIONS` tells it not to.
 
-    For loops of many steps. What runs for milliseconds, as most of a check does, is done sooner without.
+    For loops: of at least `WORTH_IT` products, that is steps x examples x weights; None: of very many. What runs
+    for milliseconds, as most of a check does, is done sooner without.
     """
     config = importlib.import_module("jax").config
     before = config.read("jax_disable_most_optimizations")
-    config.update("jax_disable_most_optimizations", False)
+    config.update("jax_disable_most_optimizations", before and products is not None and products < WORTH_IT)
     try:
         yield
     finally:

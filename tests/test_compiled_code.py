@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from pctheory import LinearPCN, NonlinearPCN
+from pctheory import LinearPCN, NonlinearPCN, compiled_code
 from pctheory.compiled_code import STORE, optimised
 from pctheory.dynamics import training_sweep, weight_descent_by_rule, weight_descent_snapshots
 
@@ -221,7 +221,7 @@ def hasty(request):
     jax.config.update(flag, before)
 
 
-def test_loops_of_many_steps_are_optimised_whatever_the_rest_is(hasty):
+def test_loops_of_many_products_are_optimised_whatever_the_rest_is(hasty, monkeypatch):
     seen = []
 
     def rule(name, net, x, y):
@@ -234,12 +234,15 @@ def test_loops_of_many_steps_are_optimised_whatever_the_rest_is(hasty):
 
     net = LinearPCN([np.ones((1, 1))] * 2)
     bent = NonlinearPCN(net, activation)
-    seen.clear()
     batches = (np.ones((1, 1, 1)),) * 2
-    weight_descent_by_rule(partial(rule, "descent"), net, batches, optax.sgd(0.1))
-    weight_descent_snapshots(partial(rule, "snapshots"), net, batches, optax.sgd(0.1), at=[1])
-    training_sweep([bent], (np.ones((1, 1, 1, 1)),) * 2, rates=[0.1])
-    assert set(seen) == {("descent", False), ("snapshots", False), ("sweep", False)}
+    for worth_it, wanted in ((2, False), (3, hasty())):  # one step, one example, two weights
+        monkeypatch.setattr(compiled_code, "WORTH_IT", worth_it)
+        jax.clear_caches()
+        seen.clear()
+        weight_descent_by_rule(partial(rule, "descent"), net, batches, optax.sgd(0.1))
+        weight_descent_snapshots(partial(rule, "snapshots"), net, batches, optax.sgd(0.1), at=[1])
+        training_sweep([bent], (np.ones((1, 1, 1, 1)),) * 2, rates=[0.1])
+        assert set(seen) == {("descent", wanted), ("snapshots", wanted), ("sweep", wanted)}
 
 
 def test_after_an_error_jax_compiles_as_before(hasty):

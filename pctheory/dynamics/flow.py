@@ -22,7 +22,7 @@ from ..arguments import number, numbers, public, refuse_too_large
 from ..arrays import number_returned
 from ..network import double_array, finite_result, is_concrete
 from .arguments import at_least_one, positive
-from .learning import GradientRule, Network, Objective, WeightRecord
+from .learning import GradientRule, Network, Objective, WeightRecord, weight_count
 
 Quantity = Callable[[Any, Array, Array], Array]
 
@@ -79,8 +79,8 @@ def weight_flow(
     rule = GradientRule(objective, record)
     instants = _increasing(times)
     tolerances = _Tolerances.checked(relative_tolerance, absolute_tolerance, max_steps)
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(net.weights))
-    refuse_too_large("weight_flow: times x weights", (len(instants), numbers), "see it at fewer times")
+    size = weight_count(net.weights)
+    refuse_too_large("weight_flow: times x weights", (len(instants), size), "see it at fewer times")
     flow, reached = _weight_flow(rule, net, (x, y), instants, tolerances)
     if is_concrete(reached) and not reached:
         raise RuntimeError(

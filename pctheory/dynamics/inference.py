@@ -137,7 +137,7 @@ def _inference_descent(
         return (hidden, state), record(net, hidden, *batch)
 
     first = recorded(record(net, start, *batch))
-    refuse_records(first, steps)
+    refuse_records(map(jnp.shape, jax.tree.leaves(first)), steps)
     (last, _), records = jax.lax.scan(step, (start, optimiser.init(start)), length=steps)
     return last, jax.tree.map(lambda one, rest: jnp.concatenate([jnp.asarray(one)[None], rest]), first, records)
 

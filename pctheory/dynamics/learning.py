@@ -1,13 +1,12 @@
 r"""Learning in steps: an optimiser of optax on the weights of a network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
@@ -90,7 +89,7 @@ def weight_descent_by_rule(
     optimiser = optimiser_of_optax(optimiser)
     xs, ys = checked_batches(net, batches)
     count = len(xs) if steps is None else at_least_one("steps", steps)
-    with optimised():
+    with optimised(count * xs.shape[1] * weight_count(net.weights)):
         return _weight_descent(rule, net, (xs, ys), optimiser, count)
 
 
@@ -146,9 +145,14 @@ def learning_step(
     return step
 
 
-def refuse_records(record: PyTree, steps: int) -> None:
-    """Raises MemoryError where as many records, of which one has these shapes, are larger than the memory."""
-    numbers = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(record))
+def weight_count(weights: PyTree) -> int:
+    """How many numbers are learned."""
+    return sum(leaf.size for leaf in jax.tree.leaves(weights))
+
+
+def refuse_records(shapes: Iterable[tuple[int, ...]], steps: int) -> None:
+    """Raises MemoryError where as many records, one of arrays of these shapes, are larger than the memory."""
+    numbers = sum(map(math.prod, shapes))
     refuse_too_large("records: steps x numbers in one", (steps, numbers), "take fewer steps, or record less")
 
 
@@ -162,6 +166,6 @@ def _weight_descent(
 ) -> tuple[Net, PyTree]:
     start = net.weights, optimiser.init(net.weights)
     step = learning_step(rule, net, batches, optimiser)
-    refuse_records(jax.eval_shape(step, start, jnp.asarray(0))[1], steps)
     (weights, _), records = jax.lax.scan(step, start, jnp.arange(steps))
+    refuse_records([leaf.shape[1:] for leaf in jax.tree.leaves(records)], steps)  # traced: nothing is allocated yet
     return net.with_weights(weights), records

@@ -11,9 +11,10 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from ..arguments import public, refuse_too_large, shown
+from ..arrays import entry
 from ..compiled_code import optimised
 from .arguments import at_least_one, optimiser_of_optax
-from .learning import LearningRule, Net, checked_batches, learning_step, refuse_records
+from .learning import LearningRule, Net, checked_batches, learning_step, refuse_records, weight_count
 
 
 class Snapshots(eqx.Module):
@@ -26,7 +27,7 @@ class Snapshots(eqx.Module):
         return len(self.steps)
 
     def __getitem__(self, index: int) -> Any:
-        return jax.tree.map(lambda leaf: leaf[index], self.stacked)
+        return jax.tree.map(lambda leaf: entry(leaf, index), self.stacked)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -64,9 +65,9 @@ def weight_descent_snapshots(
     xs, ys = checked_batches(net, batches)
     count = len(xs) if steps is None else at_least_one("steps", steps)
     kept = jnp.array(_stops(at, count), dtype=int)
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(net.weights))
-    refuse_too_large("weight_descent_snapshots: networks x weights", (len(kept), numbers), "keep fewer of them")
-    with optimised():
+    size = weight_count(net.weights)
+    refuse_too_large("weight_descent_snapshots: networks x weights", (len(kept), size), "keep fewer of them")
+    with optimised(count * xs.shape[1] * size):
         return _training(rule, net, (xs, ys), optimiser, (kept, jnp.asarray(count)), count)
 
 
@@ -127,7 +128,7 @@ def _training(
     step = learning_step(rule, net, batches, optimiser)
     start = net.weights, optimiser.init(net.weights)
     shapes = jax.eval_shape(lambda carry: step(carry, at[0])[1], start)
-    refuse_records(shapes, steps)
+    refuse_records([leaf.shape for leaf in jax.tree.leaves(shapes)], steps)
     blank = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), shapes)
 
     def moved(t: Array, carry: tuple[Any, PyTree]) -> tuple[Any, PyTree]:

@@ -16,11 +16,11 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .. import nonlinear
 from ..arguments import listed, numbers, public, shown
+from ..arrays import double_array, stacked
 from ..compiled_code import optimised
-from ..network import double_array
 from ..nonlinear import NonlinearPCN
 from .arguments import at_least_one, pair, positive
-from .learning import weight_descent, weight_descent_by_rule
+from .learning import weight_count, weight_descent, weight_descent_by_rule
 
 Rate = float | Float[Array, ""]
 Rates = Sequence[float] | ArrayLike
@@ -168,9 +168,12 @@ def training_sweep(
     infer = None
     if inference_rates is not None and inference_steps is not None:
         infer = _rates("inference_rates", inference_rates), at_least_one("inference_steps", inference_steps)
-    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *nets)
-    with optimised():
-        return _sweep(stacked, (xs, ys), _rates("rates", rates), infer)
+    together = jax.tree.map(lambda *parts: stacked(parts), *nets)
+    learning_rates = _rates("rates", rates)
+    inferences = 1 if infer is None else len(infer[0]) * infer[1]
+    runs = len(learning_rates) * inferences * weight_count(together.weights)
+    with optimised(xs.shape[1] * xs.shape[2] * runs):
+        return _sweep(together, (xs, ys), learning_rates, infer)
 
 
 _ADAM = optax.scale_by_adam()
