@@ -136,8 +136,7 @@ def test_rounding_beside_an_atom_is_no_failure():
     points = place + 1e-8 * np.arange(-100, 100)
     solved = equation.near_axis(points, equation.ladder(), SEARCH)[-1]
     assert equation.trace(solved) * (place - solved.places) == pytest.approx(mass, rel=1e-5)
-    with pytest.raises(NotConvergedError, match="off by"):  # one of two hundred stays above the tolerance
-        replace(equation, poles=np.array([])).near_axis(points, equation.ladder(), SEARCH)
+    assert solved.residual > equation.tolerance
 
 
 def test_newton_steps_solve_the_linearised_equation():

@@ -204,7 +204,7 @@ class DysonEquation:
         return self.descended(heights, points, start)
 
     def beside(self, points: Real, near: Resolvents, ladder: list[Resolvents]) -> Resolvents:
-        """As the lowest of `near_axis`, each from the nearest of those `near` (ascending) if that leads to it."""
+        """As the lowest of `near_axis`, from between neighbours in `near` (ascending) where that leads to it."""
         right = np.clip(np.searchsorted(near.places.real, points), 1, len(near.places) - 1)
         low, high = near.places.real[right - 1], near.places.real[right]
         share = np.clip((points - low) / (high - low), 0, 1)
