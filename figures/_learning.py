@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array
 
 from pctheory import Layers, LinearPCN, mupc
+from pctheory.arrays import entry
 from pctheory.datasets import dataset, stacked_batches
 from pctheory.dynamics import LearningRule, WeightDescent, equilibrium_rule, weight_descent_snapshots
 from pctheory.energy import feedforward, loss
@@ -32,7 +33,7 @@ PARAMETERISATIONS = ("mupc", "standard")
 def minibatches(name: str, count: int, size: int, seed: int, data_dir: Path | None) -> Batches:
     """The first `count` shuffled batches of the training data, stacked; a new permutation for each epoch."""
     xs, ys = stacked_batches(dataset(name, data_dir=data_dir), size, seed=seed, count=count)
-    return jnp.asarray(xs), jnp.asarray(ys)
+    return jax.device_put((xs, ys))
 
 
 def hidden(batched: Batches, width: int, count: int) -> tuple[int, ...]:
@@ -92,7 +93,7 @@ def trained(
 
 def ensembles(nets: LinearPCN) -> list[RandomChain]:
     """What networks stacked by (parameterisation, seed) are drawn from: one ensemble for each parameterisation."""
-    mupc, standard = (jax.tree.map(lambda leaf, k=k: leaf[k, 0], nets) for k in range(2))
+    mupc, standard = (jax.tree.map(lambda leaf, k=k: entry(leaf, (k, 0)), nets) for k in range(2))
     return [RandomChain.of(mupc), RandomChain.of(standard, standard_variances(standard.widths))]
 
 

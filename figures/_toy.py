@@ -67,7 +67,7 @@ def descents(
         return jax.lax.map(lambda rate: jax.lax.map(lambda start: descent(start, rate), starts), rates)
 
     with optimised():
-        return every(jnp.asarray(starts), jnp.asarray(rates))
+        return every(np.asarray(starts, dtype=float), np.asarray(rates, dtype=float))
 
 
 # --- directions of w_2 w_1 x ---

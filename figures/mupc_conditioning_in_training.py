@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from figures._learning import accuracy, energies_rule, minibatches, trained
 from figures._learning import hidden as widths_of
+from pctheory.arrays import entry
 from pctheory.conditioning import activity_hessian_extremes
 from pctheory.datasets import dataset
 from pctheory.figures import Arrays, Figure, colour_sequence
@@ -50,7 +51,7 @@ def data(parameters: Parameters, data_dir: Path | None) -> Mapping[str, npt.Arra
     run = trained(widths, batched, p.rates, seeds=1, kinds=tuple(TITLES), at=p.times, rule=energies_rule)
     rows = []
     for k in range(len(TITLES)):
-        kept = jax.tree.map(lambda leaf, k=k: leaf[k, 0], run.snapshots)
+        kept = jax.tree.map(lambda leaf, k=k: entry(leaf, (k, 0)), run.snapshots)
         extremes = [activity_hessian_extremes(net) for net in kept]
         shares = [accuracy(net, test.test_inputs, test.test_targets) for net in kept]
         rows.append(

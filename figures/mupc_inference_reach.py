@@ -139,7 +139,7 @@ def _loss_gradients(net: nonlinear.NonlinearPCN, batch: Batch) -> Layers:
 def _pulls(net: nonlinear.NonlinearPCN, batch: Batch) -> list[Values]:
     """P_l^T r of each example, l = 1..H, linearised at the feedforward pass: the errors of backpropagation."""
     *hidden, output = nonlinear.feedforward(net, batch[0])
-    linear, slope = net.linear, jax.vmap(jax.vmap(jax.grad(net.activation)))
+    linear, slope = net.linear, jax.jit(jax.vmap(jax.vmap(jax.grad(net.activation))))
     weights = [np.asarray(a * w) for a, w in zip(linear.scalings, linear.weights, strict=True)]
     slopes, skips = [np.asarray(slope(z)) for z in hidden], np.asarray(linear.skips)
     pulls = [slopes[-1] * (np.asarray(batch[1] - output) @ weights[-1])]

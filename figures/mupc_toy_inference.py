@@ -112,12 +112,16 @@ def _plane(net: LinearPCN, axis: Values, batch: Batch) -> dict[str, Values]:
 
 def _energies(net: LinearPCN, points: Values, batch: Batch) -> Values:
     """At each of the points, shared by all examples."""
+    return np.asarray(_at_points(net, points, batch))
 
+
+@jax.jit
+def _at_points(net: LinearPCN, points: Array, batch: Batch) -> Array:
     def at(point: Array) -> Array:
         hidden = [jnp.broadcast_to(z, (len(batch[0]), 1)) for z in point]
         return energy(net, Layers.of(hidden), *batch)
 
-    return np.asarray(jax.jit(jax.vmap(at))(jnp.asarray(points)))
+    return jax.vmap(at)(points)
 
 
 def _paths(p: Parameters, batch: Batch) -> Mapping[str, npt.ArrayLike]:

@@ -106,7 +106,7 @@ def loss_descent() -> Descents:
         rng = np.random.default_rng([seed, 8])
         widths = (SIZE, 20, 20, 20, SIZE)
         made.append(LinearPCN([rng.normal(0, GAIN / np.sqrt(n), (m, n)) for n, m in pairwise(widths)]))
-    start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
+    start = jax.tree.map(lambda *leaves: np.stack(leaves), *made)
     return _descend(start, coding=False, clamp="full", pieces=160)
 
 
@@ -137,7 +137,7 @@ def departure(rank: int, clamp: str) -> Speedup:
     """From BP's flattest point of this rank to the next: BP goes on, or PC takes over."""
     kept = [_flattest(draw, rank) for draw in range(DRAWS)]
     nets = loss_descent().networks
-    start = jax.tree.map(lambda *leaves: jnp.stack([leaves[k][i] for i, k in enumerate(kept)]), *nets)
+    start = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaves[k])[i] for i, k in enumerate(kept)]), *nets)
     taken_over = _descend(start, coding=True, clamp=clamp, pieces=30).losses
     quick = escape_times(taken_over, completion().boundaries[:, rank, None], f"PC, rank {rank}, {clamp} target")
     return Speedup.of(_crossing(rank) - PIECE * np.array(kept), quick)

@@ -65,7 +65,7 @@ def _at_hand(value: ArrayLike) -> bool:
 def without_compiling(function: Callable[..., Any], arrays: Sequence[ArrayLike]) -> Array:
     """`function(np or jax.numpy, arrays)`, of NumPy where it has the values: nothing is compiled then."""
     if all(map(_at_hand, arrays)):
-        return on_device(function(np, [np.asarray(a) for a in arrays]))
+        return on_device(np.asarray(function(np, [np.asarray(a) for a in arrays])))
     made: Array = function(jnp, arrays)
     return made
 
@@ -80,8 +80,8 @@ def ravelled(arrays: Sequence[ArrayLike]) -> Array:
     return without_compiling(lambda xp, parts: xp.concatenate([part.reshape(-1) for part in parts]), arrays)
 
 
-def entry(stack: Array, index: int | slice) -> Array:
-    """An entry, or several, along the first axis; nothing is compiled where NumPy has the values."""
+def entry(stack: Array, index: int | slice | tuple[int, ...]) -> Array:
+    """An entry, or several, along the first axes; nothing is compiled where NumPy has the values."""
     return on_device(np.asarray(stack)[index]) if _at_hand(stack) else stack[index]
 
 

@@ -23,7 +23,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float
 
 from .arguments import public
-from .arrays import as_float
+from .arrays import as_float, on_device, without_compiling
 from .energy import Activities, _activity_gradient, _layer_energies, _prediction_errors
 from .network import (
     Carry,
@@ -56,7 +56,7 @@ def rescaling(net: LinearPCN) -> Float[Array, "d_y d_y"]:
     Cost: one backward pass of d_y rows, and a QR factorisation of (d_y + N_l) x d_y for each layer.
     """
     factor = rescaling_factor(net)
-    return finite_result("rescaling", factor.T @ factor)
+    return finite_result("rescaling", without_compiling(lambda xp, parts: parts[0].T @ parts[0], [factor]))
 
 
 @public
@@ -149,8 +149,8 @@ def activity_hessian_dense(net: LinearPCN) -> Float[Array, "activities activitie
         dense[stops[l] : stops[l + 1], stops[l] : stops[l + 1]] = block
     for l, block in enumerate(below):
         dense[stops[l + 1] : stops[l + 2], stops[l] : stops[l + 1]] = block
-        dense[stops[l] : stops[l + 1], stops[l + 1] : stops[l + 2]] = block.T
-    return jnp.asarray(dense)
+        dense[stops[l] : stops[l + 1], stops[l + 1] : stops[l + 2]] = np.transpose(block)
+    return on_device(dense)
 
 
 @public
@@ -186,8 +186,11 @@ def activity_hessian_log_determinant(net: LinearPCN) -> Float[Array, ""]:
 
     Source: own/determinant. Twin: the determinant of the dense matrix. Cost: as `rescaling`.
     """
-    widths = jnp.asarray(net.widths[1:], dtype=float)
-    return rescaling_log_determinant(net) + jnp.sum(widths * jnp.log(net.precisions))
+    widths = np.array(net.widths[1:], dtype=float)
+    return without_compiling(
+        lambda xp, parts: parts[0] + xp.sum(widths * xp.log(parts[1])),
+        [rescaling_log_determinant(net), net.precisions],
+    )
 
 
 @public

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from .arguments import listed, public, random_generator, refuse_too_large, shown
-from .arrays import array_returned
+from .arrays import array_returned, on_device
 from .network import double_array
 
 Objective = Callable[[Any, Array, Array], Array]
@@ -141,7 +141,7 @@ def _normal(net: Network, count: int, seed: int) -> Directions:
         raise ValueError(f"count is {shown(count)}, expected a whole number of directions, at least 1")
     size = ravel_pytree(net.weights)[0].size
     refuse_too_large("count of directions", (count, size), "take fewer")
-    return jnp.asarray(random_generator(seed).standard_normal((count, size)))
+    return on_device(random_generator(seed).standard_normal((count, size)))
 
 
 def _shape(objective: Objective, net: Network, x: ArrayLike, y: ArrayLike) -> tuple[int, ...]:
@@ -173,8 +173,8 @@ def _grid(
     checked = [double_array(axis, f"axes, direction {k}", ndim=1) for k, axis in enumerate(axes, start=1)]
     refuse_too_large("a row of the grid, with weights", (len(checked[0]), size), "take fewer points on axis 1")
     if len(checked) == 1:
-        return directions, checked[0][None, :, None]
-    return directions, jnp.stack(jnp.meshgrid(*checked), axis=-1)
+        return directions, on_device(np.asarray(checked[0])[None, :, None])
+    return directions, on_device(np.stack(np.meshgrid(*checked), axis=-1))
 
 
 def _finite(name: str, values: np.ndarray, points: Array) -> np.ndarray:

@@ -27,7 +27,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from .arguments import is_number, listed, public, shown
 from .arguments import refuse_too_large as refuse_too_large
-from .arrays import as_float, checked_array, entry, on_device, stacked, with_last
+from .arrays import as_float, checked_array, entry, on_device, stacked, with_last, without_compiling
 from .arrays import double_array as double_array
 from .arrays import finite_result as finite_result
 from .arrays import is_concrete as is_concrete
@@ -248,7 +248,7 @@ class LinearPCN(eqx.Module):
     @property
     def maps(self) -> Layers:
         """The maps A_l. Cost: a copy of the weights; sweeps apply them without forming them."""
-        return Layers(tuple(map(_matrices, self.runs)))
+        return Layers(tuple(without_compiling(_matrices, (r.weight, r.scaling, r.skip)) for r in self.runs))
 
     def with_weights(self, weights: Layers) -> "LinearPCN":
         """The same network with other weights, stacked as these; no validation, for use inside `grad`."""
@@ -284,7 +284,12 @@ class LinearPCN(eqx.Module):
         return x, y
 
 
-_matrices = jax.jit(jax.vmap(lambda layer: layer.matrix))  # of a stack of layers
+def _matrices(xp: Any, parts: Sequence[Any]) -> Any:
+    """The maps of a stack of layers, as `Layer.matrix` is one."""
+    weight, scaling, skip = parts
+    scaled = scaling[:, None, None] * weight
+    rows, columns = weight.shape[1:]
+    return scaled + skip[:, None, None] * xp.eye(rows) if rows == columns else scaled
 
 
 def _columns(value: ArrayLike, name: str, symbol: str, width: int) -> Array:

@@ -160,11 +160,12 @@ def test_new_widths_compile_nothing(run_python):
         "jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **more: made.append(event))\n"
         "net = pctheory.mupc((3, 5, 5, 5, 4), seed=0, gamma=2.0, output_precision=3.0)\n"
         "net = pctheory.LinearPCN(list(net.weights), biases=[np.ones(n) for n in net.widths[1:]])\n"
-        "net.batch(np.ones((6, 3)), np.ones((6, 4))), net.weights[1], net.runs, pctheory.weight_vector(net)\n"
+        "net.batch(np.ones((6, 3)), np.ones((6, 4))), net.weights[1], net.runs, net.maps\n"
+        "pctheory.weight_vector(net)\n"
         "vectors = trust_region.activity_vectors(net.hidden([np.ones((6, 5))] * 3, 6))\n"
         "trust_region.activities_of(net, np.asarray(vectors))\n"
         "print(len(made))\n"
-        "net.maps\n"
+        "pctheory.rescaling_factor(net)\n"
         "print(len(made))\n"
     )
     known, compiled = map(int, run_python(code).split())

@@ -56,8 +56,9 @@ def weight_gradient(objective: Objective, net: LinearPCN, x: ArrayLike, y: Array
 
     Raises ValueError for an objective that is no number, FloatingPointError for one that is not finite.
     """
-    batch = _checked_batch(objective, net, x, y)
-    return finite_result("weight_gradient", _weight_gradient(objective, net, batch))
+    value, gradient = _weight_gradient(objective, net, net.batch(x, y))
+    _refuse(value)
+    return finite_result("weight_gradient", gradient)
 
 
 @public
@@ -72,9 +73,10 @@ def weight_hessian_dense(
     """
     size = _size(net)
     refuse_too_large("weight_hessian_dense", (size, size), "use weight_hessian_operator with extreme_eigenpairs")
-    batch = _checked_batch(objective, net, x, y)
     chunk = int(np.clip(COLUMNS_AT_ONCE // size, 1, size))
-    return finite_result("weight_hessian_dense", _weight_hessian_dense(objective, net, batch, chunk))
+    value, dense = _weight_hessian_dense(objective, net, net.batch(x, y), chunk)
+    _refuse(value)
+    return finite_result("weight_hessian_dense", dense)
 
 
 @public
@@ -84,7 +86,8 @@ def weight_hessian_operator(objective: Objective, net: LinearPCN, x: ArrayLike, 
     Raises as `weight_hessian_dense`, save MemoryError; a product raises for vectors that are not finite.
     Twin: `weight_hessian_dense`. Cost: a product is below five gradients (`benchmarks curvature`).
     """
-    tangent_map = _linearised_gradient(objective, net, _checked_batch(objective, net, x, y))
+    value, tangent_map = _linearised_gradient(objective, net, net.batch(x, y))
+    _refuse(value)
 
     def product(vector: np.ndarray) -> np.ndarray:
         image = _weight_hessian_product(net, tangent_map, double_array(np.ravel(vector), "vector"))
@@ -123,18 +126,14 @@ def _blocks(net: LinearPCN, dense: Float[Array, "weights weights"]) -> list[list
     return [[dense[i:j, k:l] for k, l in layers] for i, j in layers]
 
 
-def _checked_batch(objective: Objective, net: LinearPCN, x: ArrayLike, y: ArrayLike) -> Batch:
-    """The batch, once the objective is known to be a finite number there."""
-    batch = net.batch(x, y)
-    value = _value(objective, net, batch)
+def _refuse(value: Array) -> None:
+    """FloatingPointError where the objective, known by its value, is not finite."""
     if is_concrete(value) and not np.isfinite(value):
         raise FloatingPointError(
             f"objective is {value} at this network, expected a finite number; rescale weights or data"
         )
-    return batch
 
 
-@eqx.filter_jit
 def _value(objective: Objective, net: LinearPCN, batch: Batch) -> Array:
     return number_returned("objective", objective(net, *batch))
 
@@ -146,18 +145,20 @@ def _layer_gradients(objective: Objective, net: LinearPCN, batch: Batch) -> Laye
 
 
 @eqx.filter_jit
-def _weight_gradient(objective: Objective, net: LinearPCN, batch: Batch) -> Float[Array, " weights"]:
-    return ravelled(_layer_gradients(objective, net, batch).runs)
+def _weight_gradient(objective: Objective, net: LinearPCN, batch: Batch) -> tuple[Array, Float[Array, " weights"]]:
+    value = _value(objective, net, batch)
+    return value, ravelled(_layer_gradients(objective, net, batch).runs)
 
 
 @eqx.filter_jit
-def _linearised_gradient(objective: Objective, net: LinearPCN, batch: Batch) -> TangentMap:
-    """The derivative of the gradient as a linear map, with all that does not depend on the direction kept."""
+def _linearised_gradient(objective: Objective, net: LinearPCN, batch: Batch) -> tuple[Array, TangentMap]:
+    """The value, and the gradient's derivative as a linear map: all that is the same for all directions is kept."""
+    value = _value(objective, net, batch)
 
     def gradient(weights: Layers) -> Layers:
         return _layer_gradients(objective, net.with_weights(weights), batch)
 
-    return jax.linearize(gradient, net.weights)[1]
+    return value, jax.linearize(gradient, net.weights)[1]
 
 
 @eqx.filter_jit
@@ -170,9 +171,9 @@ def _weight_hessian_product(
 @eqx.filter_jit
 def _weight_hessian_dense(
     objective: Objective, net: LinearPCN, batch: Batch, chunk: int
-) -> Float[Array, "weights weights"]:
+) -> tuple[Array, Float[Array, "weights weights"]]:
     size = _size(net)
-    tangent_map = _linearised_gradient(objective, net, batch)
+    value, tangent_map = _linearised_gradient(objective, net, batch)
 
     def row(index: Array) -> Array:
         return _weight_hessian_product(net, tangent_map, jnp.zeros(size).at[index].set(1.0))
@@ -182,4 +183,4 @@ def _weight_hessian_dense(
         rows = jax.vmap(row)(start + jnp.arange(chunk))
         return jax.lax.dynamic_update_slice(dense, rows, (start, 0))
 
-    return jax.lax.fori_loop(0, -(-size // chunk), filled, jnp.zeros((size, size)))
+    return value, jax.lax.fori_loop(0, -(-size // chunk), filled, jnp.zeros((size, size)))

@@ -150,7 +150,7 @@ def _start(net: LinearPCN, seed: int, index: int) -> Float[np.ndarray, " weights
 def ends_of(unit: Unit) -> Float[np.ndarray, "starts weights"]:
     """Where the starts of a unit end, one row each; NaN where that is no critical point."""
     starts = double_array(unit.starts, "starts", ndim=2)
-    net, batch = jax.tree.map(jnp.asarray, (unit.net, (unit.x, unit.y)))
+    net, batch = jax.device_put((unit.net, (unit.x, unit.y)))
     scale = jnp.asarray(data_scale(net, *batch))  # an array, so that other data need no other compilation
     return np.asarray(_ends(unit.derivatives, net, batch, starts, unit.iterations, scale))
 

@@ -4,11 +4,11 @@ A vector holds (z_1, .., z_H) of one example, layer by layer.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from scipy.sparse.linalg import LinearOperator
@@ -37,13 +37,18 @@ def as_nonlinear(net: Network) -> NonlinearPCN:
         raise ValueError("trust_region: a network of depth 1 has no hidden layers; add one")
     if not isinstance(net, NonlinearPCN):
         return NonlinearPCN(net, identity)
-    unit = jnp.ones((1, 1))
     try:
-        jax.eval_shape(lambda z: jax.jvp(net.activation, (z,), (z,)), unit)
+        _differentiated(net.activation)
     except (TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise TypeError(f"activation has no derivative ({reason}); give it one with jax.custom_jvp") from error
     return net
+
+
+@lru_cache
+def _differentiated(activation: Callable[[Array], Array]) -> None:
+    """Raises what JAX raises where it cannot differentiate this."""
+    jax.eval_shape(lambda z: jax.jvp(activation, (z,), (z,)), np.ones((1, 1)))
 
 
 def start_activities(net: NonlinearPCN, x: Array, at: Activities | None) -> Layers:

@@ -17,6 +17,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float
 
 from ..arguments import public
+from ..arrays import on_device
 from ..energy import Activities
 from ..network import (
     Layer,
@@ -88,7 +89,7 @@ class FisherMetric(eqx.Module):
         for l, block in enumerate(below):
             dense[:, stops[l + 1] : stops[l + 2], stops[l] : stops[l + 1]] = block
             dense[:, stops[l] : stops[l + 1], stops[l + 1] : stops[l + 2]] = np.swapaxes(block, 1, 2)
-        return jnp.asarray(dense)
+        return on_device(dense)
 
     def _rows(self, vectors: Activities) -> Layers:
         examples = len(self.factor)
@@ -111,7 +112,7 @@ def fisher_metric(net: Network, x: ArrayLike, *, at: Activities | None = None) -
     x = nonlinear.linear.inputs(x)
     hidden = start_activities(nonlinear, x, at)
     if isinstance(net, LinearPCN):
-        slopes = Layers(tuple(jnp.ones((len(run), 1, run.shape[2])) for run in net.weights.runs))
+        slopes = Layers(tuple(on_device(np.ones((len(run), 1, run.shape[2]))) for run in net.weights.runs))
     else:
         unseen = jnp.zeros((len(x), net.widths[-1]))
         slopes = finite_result("fisher_metric", _linearised(net, hidden, (x, unseen)).slopes)

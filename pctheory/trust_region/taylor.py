@@ -108,11 +108,17 @@ def inference_step(net: Network, x: ArrayLike, y: ArrayLike, *, at: Activities |
     """
     model = taylor_model(net, x, y, at=at, curvature="fisher")
     assert isinstance(model.curvature, FisherMetric)
-    step = jax.tree.map(jnp.negative, model.curvature.solve(model.gradient))
-    predicted = -_dot(model.gradient, step) / 2
-    moved = jax.tree.map(jnp.add, model.activities, step)
+    uphill = model.curvature.solve(model.gradient)
+    step, predicted, moved = _step(uphill, model.gradient, model.activities)
     after, _ = _value_and_gradient(model.net, moved, model.net.batch(x, y))
     return finite_result("inference_step", InferenceStep(step, predicted, model.value - after))
+
+
+@jax.jit
+def _step(uphill: Layers, gradient: Layers, activities: Layers) -> tuple[Layers, Float[Array, " examples"], Layers]:
+    """Minus `uphill`, by how much the model falls along it, and where it leads."""
+    step = jax.tree.map(jnp.negative, uphill)
+    return step, -_dot(gradient, step) / 2, jax.tree.map(jnp.add, activities, step)
 
 
 @eqx.filter_jit
