@@ -65,7 +65,8 @@ def _at_hand(value: ArrayLike) -> bool:
 def without_compiling(function: Callable[..., Any], arrays: Sequence[ArrayLike]) -> Array:
     """`function(np or jax.numpy, arrays)`, of NumPy where it has the values: nothing is compiled then."""
     if all(map(_at_hand, arrays)):
-        return on_device(np.asarray(function(np, [np.asarray(a) for a in arrays])))
+        with np.errstate(over="ignore", invalid="ignore"):  # silent, as JAX is
+            return on_device(np.asarray(function(np, [np.asarray(a) for a in arrays])))
     made: Array = function(jnp, arrays)
     return made
 

@@ -18,6 +18,12 @@ def test_maps_and_widths(given: Case):
         np.testing.assert_allclose(made, expected, rtol=1e-15, atol=0)
 
 
+def test_maps_beyond_double_precision_are_infinite_without_a_word():
+    big = pctheory.LinearPCN([np.full((2, 2), 1e200)] * 2, scalings=[1e200, 1.0], skips=[1.0, 0.0])
+    assert np.isposinf(big.maps[0]).all()
+    assert np.isfinite(big.maps[1]).all()
+
+
 def test_layers_read_like_a_tuple():
     arrays = [np.full(n, float(i)) for i, n in enumerate((2, 3, 3, 3, 2))]
     layers = pctheory.Layers.of(arrays)
