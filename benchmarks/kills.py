@@ -29,7 +29,6 @@ import os
 import time
 from dataclasses import dataclass
 
-import matplotlib.figure
 import numpy as np
 
 from pctheory.figures import Figure
@@ -49,6 +48,8 @@ def data(p, data_dir):
 
 
 def draw(arrays, p):
+    import matplotlib.figure  # not in workers
+
     picture = matplotlib.figure.Figure()
     picture.subplots().imshow([named["values"] for named in arrays.values()])
     return picture

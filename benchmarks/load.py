@@ -28,7 +28,6 @@ WORKERS = 2
 FIGURE = """
 from dataclasses import dataclass, replace
 
-import matplotlib.figure
 import numpy as np
 
 from pctheory.figures import Figure
@@ -49,6 +48,8 @@ def data(p, data_dir):
 
 
 def draw(arrays, p):
+    import matplotlib.figure  # not in workers
+
     picture = matplotlib.figure.Figure()
     picture.subplots().plot([named["values"][0] for named in arrays.values()])
     return picture

@@ -118,6 +118,11 @@ def like_weights(name: str, direction: PyTree, weights: PyTree) -> PyTree:
     return direction
 
 
+def weight_count(weights: PyTree) -> int:
+    """How many numbers there are in all arrays."""
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(weights))
+
+
 def with_last(values: npt.NDArray[np.float64], last: Any) -> ArrayLike:
     """`values` with this last entry, which may be traced."""
     return np.append(values[:-1], last) if is_concrete(last) else jnp.asarray(values).at[-1].set(last)

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from .arguments import listed, public, random_generator, refuse_too_large, shown
-from .arrays import array_returned, on_device
+from .arrays import array_returned, on_device, weight_count
 from .network import double_array
 
 Objective = Callable[[Any, Array, Array], Array]
@@ -139,7 +139,7 @@ def _with_rows_of(drawn: Array, weight: Array) -> Array:
 def _normal(net: Network, count: int, seed: int) -> Directions:
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise ValueError(f"count is {shown(count)}, expected a whole number of directions, at least 1")
-    size = ravel_pytree(net.weights)[0].size
+    size = weight_count(net.weights)
     refuse_too_large("count of directions", (count, size), "take fewer")
     return on_device(random_generator(seed).standard_normal((count, size)))
 
@@ -161,7 +161,7 @@ def _grid(
 ) -> tuple[Directions, Float[Array, "rows columns dimensions"]]:
     """The checked directions, and the coordinates of every point in rows and columns: one row on a line."""
     directions = double_array(directions, "directions", ndim=2)
-    size = ravel_pytree(net.weights)[0].size
+    size = weight_count(net.weights)
     if directions.shape[1] != size or len(directions) > 2:
         raise ValueError(
             f"directions has shape {directions.shape}, expected (1 or 2, {size}): one number per weight, ordered "

@@ -313,6 +313,9 @@ ONE_THREAD = {
     "NPROC": "1",
 }
 
+# What JAX reads when it is imported. Workers have it set, and so need not import JAX for units that use none.
+X64 = "JAX_ENABLE_X64"
+
 
 def cores() -> int:
     """How many this process may use."""
@@ -332,8 +335,9 @@ def enable_x64() -> None:
     itself for ever. It must be called before JAX computes anything.
     """
     avoid_two_threads(os.environ)
-    jax = importlib.import_module("jax")  # a process that hands work to others needs none
-    jax.config.update("jax_enable_x64", True)
+    if "jax" in sys.modules or os.environ.get(X64) != "1":
+        jax = importlib.import_module("jax")  # a process that hands work to others needs none
+        jax.config.update("jax_enable_x64", True)
 
 
 def one_thread(environment: MutableMapping[str, str]) -> None:
@@ -347,9 +351,10 @@ def one_thread(environment: MutableMapping[str, str]) -> None:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """`one_thread` for the processes started meanwhile."""
+    """`one_thread` and double precision for the processes started meanwhile."""
     before = dict(os.environ)
     one_thread(os.environ)
+    os.environ[X64] = "1"
     try:
         yield
     finally:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.kills import session, wait_until
+from pctheory.compiled_code import STORE
 
 FIGURE = """
 import ctypes, os, sys, time
 from dataclasses import dataclass
 
-import matplotlib.figure
 import numpy as np
 
 from pctheory.figures import Figure
@@ -52,6 +52,8 @@ def data(p, data_dir):
 
 
 def draw(arrays, p):
+    import matplotlib.figure  # not in workers
+
     picture = matplotlib.figure.Figure()
     picture.subplots().plot(range(len(arrays)))
     return picture
@@ -101,10 +103,20 @@ def command(root: Path, name: str, *options: str) -> list[str]:
     return [*words, *options]
 
 
+def environment() -> dict[str, str]:
+    """Nothing here compiles: workers need no store of compiled code, and so import no JAX."""
+    return os.environ | {STORE: ""}
+
+
 def ran(root: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     """The command, run to its end."""
     return subprocess.run(
-        command(root, name, *options), capture_output=True, text=True, errors="backslashreplace", timeout=300
+        command(root, name, *options),
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        timeout=300,
+        env=environment(),
     )
 
 
@@ -112,7 +124,7 @@ def ran(root: Path, name: str, *options: str) -> subprocess.CompletedProcess[str
 def running(root: Path, name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The command in a session of its own, no process of which outlives the context."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "backslashreplace"}
-    process = subprocess.Popen(command(root, name, *options), start_new_session=True, **pipes)
+    process = subprocess.Popen(command(root, name, *options), start_new_session=True, env=environment(), **pipes)
     try:
         yield process
     finally:

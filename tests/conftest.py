@@ -11,6 +11,15 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
+# Before JAX is imported, as it is by the hook: with these it compiles in a quarter of the time. Loops of many steps
+# are optimised all the same, as far as XLA_FLAGS allow (see pctheory.compiled_code.optimised). `make soak` compiles
+# as it does for users. A newer XLA that does not know one of these flags says so and stops.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 jaxtyping.install_import_hook("pctheory", "beartype.beartype")
 
 import pctheory  # noqa: E402  (after the hook, so that it is checked)
@@ -18,22 +27,13 @@ from pctheory.compiled_code import STORE, exchange_compiled_code, share_compiled
 from pctheory.processes import drop_compiled_code, one_thread  # noqa: E402
 
 one_thread(os.environ)
-# With these JAX compiles in a quarter of the time. Loops of many steps are optimised all the same, as far as
-# XLA_FLAGS allow (see pctheory.compiled_code.optimised). `make soak` compiles as it does for users. A newer XLA
-# that does not know one of these flags says so and stops.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
-)
 pctheory.enable_x64()
 # JAX's traces fill the heap: with the usual numbers looking it all through takes 9 per cent of the time.
 gc.set_threshold(50_000, 20, 1000)
 share_compiled_code(Path(os.environ.get(STORE) or Path(__file__).parents[1] / ".jax_cache"))
 
 
-# Half of the time, with the longest tests in front: two workers then end together, one with these and one with the
+# A third of the time, with the longest tests in front: two workers then end together, one with these and one with the
 # rest, and while processes of tests wait for something the other computes.
 FIRST = (
     "test_fuzz_library.py",

@@ -369,7 +369,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "pickled array": lambda path: np.save(path.open("wb"), np.array([print], dtype=object), allow_pickle=True),
     "zip of pickles": lambda path: np.savez(path.open("wb"), key=np.array([print], dtype=object)),
     "zip bomb": lambda path: path.write_bytes(zip_bomb()),
-    "gzip bomb": lambda path: path.write_bytes(gzip.compress(bytes(2**28))),
+    "gzip bomb": lambda path: path.write_bytes(gzip_bomb()),
     "giant array": lambda path: path.write_bytes(giant_array()),
 }
 READERS: dict[str, tuple[Callable[[Path], Any], str, tuple[str, ...], tuple[type[BaseException], ...]]] = {
@@ -411,6 +411,12 @@ def zip_bomb() -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("key.npy", header.getvalue() + bytes(2**28))
     return buffer.getvalue()
+
+
+@cache
+def gzip_bomb() -> bytes:
+    """A quarter of a gigabyte of zeros."""
+    return gzip.compress(bytes(2**28))
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pctheory.compiled_code import STORE
 from pctheory.processes import (
     BROKEN,
     LOST,
@@ -18,9 +19,11 @@ from pctheory.processes import (
     Job,
     Raised,
     Sealed,
+    enable_x64,
     finished_by,
     finished_here,
     one_thread,
+    process_pool,
     refuse_limits,
     time_limit,
     work_through,
@@ -198,6 +201,20 @@ def test_workers_have_one_thread_each(monkeypatch: pytest.MonkeyPatch):
     outcomes = finished_here(deque(Job(name, thread_settings, (name,)) for name in names), 2, lambda job: None)
     assert {job.what: outcome for job, outcome in outcomes} == {"OPENBLAS_NUM_THREADS": "1", "NPROC": "4"}
     assert "OPENBLAS_NUM_THREADS" not in os.environ, "as it was"
+
+
+def test_workers_compute_in_double_precision_and_import_jax_only_if_they_must(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(STORE, "")
+    monkeypatch.setenv("JAX_ENABLE_X64", "0")
+    module, figure = "__import__('sys').modules", "__import__('pctheory.figures').figures.Figure"
+    with process_pool(1) as pool:
+        pool.submit(enable_x64).result()
+        assert pool.submit(eval, f"{figure} and {{'jax', 'matplotlib'}} & set({module})").result() == set()
+        assert pool.submit(eval, "__import__('jax').numpy.ones(1).dtype.name").result() == "float64"
+        pool.submit(eval, "__import__('jax').config.update('jax_enable_x64', False)").result()
+        pool.submit(enable_x64).result()
+        assert pool.submit(eval, "__import__('jax').numpy.ones(1).dtype.name").result() == "float64"
+    assert os.environ["JAX_ENABLE_X64"] == "0", "as it was"
 
 
 def test_one_thread_leaves_the_users_choice():

@@ -20,8 +20,6 @@ import os, signal, sys, time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib.figure
-import matplotlib.pyplot as plt
 import numpy as np
 
 from pctheory.figures import Figure
@@ -61,6 +59,8 @@ def data(p, data_dir):
 
 
 def draw(arrays, p):
+    import matplotlib.pyplot as plt  # not in workers
+
     picture, axes = plt.subplots()
     if p.fault == "draw":
         raise ArithmeticError("no ink")

@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float
 from scipy.sparse.linalg import LinearOperator
 
 from ..arguments import public
-from ..arrays import number_returned, ravelled
+from ..arrays import number_returned, ravelled, weight_count
 from ..equilibrium import equilibrated_energy, equilibrated_gradient
 from ..network import Layers, LinearPCN, double_array, finite_result, is_concrete, refuse_too_large
 
@@ -42,9 +42,9 @@ def net_at(net: LinearPCN, vector: ArrayLike) -> LinearPCN:
     Raises ValueError for a vector of another length. Works under `jit`, `vmap` and `grad`.
     """
     vector = double_array(vector, "vector", ndim=1)
-    if vector.shape != (_size(net),):
+    if vector.shape != (weight_count(net.weights),):
         raise ValueError(
-            f"vector has shape {vector.shape}, expected ({_size(net)},): one number per weight, "
+            f"vector has shape {vector.shape}, expected ({weight_count(net.weights)},): one number per weight, "
             "ordered as in weight_vector"
         )
     return net.with_weights(_split(net, vector))
@@ -71,7 +71,7 @@ def weight_hessian_dense(
     objective that is no number, FloatingPointError for one that is not finite.
     Twin: `jax.hessian` of the objective written out in plain products. Cost: one product a weight, in chunks.
     """
-    size = _size(net)
+    size = weight_count(net.weights)
     refuse_too_large("weight_hessian_dense", (size, size), "use weight_hessian_operator with extreme_eigenpairs")
     chunk = int(np.clip(COLUMNS_AT_ONCE // size, 1, size))
     value, dense = _weight_hessian_dense(objective, net, net.batch(x, y), chunk)
@@ -93,7 +93,7 @@ def weight_hessian_operator(objective: Objective, net: LinearPCN, x: ArrayLike, 
         image = _weight_hessian_product(net, tangent_map, double_array(np.ravel(vector), "vector"))
         return np.asarray(finite_result("weight_hessian_operator", image))
 
-    size = _size(net)
+    size = weight_count(net.weights)
     return LinearOperator((size, size), matvec=product, rmatvec=product, dtype=np.float64)
 
 
@@ -106,10 +106,6 @@ def weight_hessian_blocks(
     Raises and cost: as `weight_hessian_dense`.
     """
     return _blocks(net, weight_hessian_dense(objective, net, x, y))
-
-
-def _size(net: LinearPCN) -> int:
-    return sum(int(run.size) for run in net.weights.runs)
 
 
 def _split(net: LinearPCN, vector: Float[Array, " weights"]) -> Layers:
@@ -172,7 +168,7 @@ def _weight_hessian_product(
 def _weight_hessian_dense(
     objective: Objective, net: LinearPCN, batch: Batch, chunk: int
 ) -> tuple[Array, Float[Array, "weights weights"]]:
-    size = _size(net)
+    size = weight_count(net.weights)
     value, tangent_map = _linearised_gradient(objective, net, batch)
 
     def row(index: Array) -> Array:

@@ -19,10 +19,10 @@ import optimistix
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from ..arguments import number, numbers, public, refuse_too_large
-from ..arrays import number_returned
+from ..arrays import number_returned, weight_count
 from ..network import double_array, finite_result, is_concrete
 from .arguments import at_least_one, positive
-from .learning import GradientRule, Network, Objective, WeightRecord, weight_count
+from .learning import GradientRule, Network, Objective, WeightRecord
 
 Quantity = Callable[[Any, Array, Array], Array]
 

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..arguments import public, refuse_too_large, shown
-from ..arrays import like_weights, number_returned
+from ..arrays import like_weights, number_returned, weight_count
 from ..compiled_code import optimised
 from ..network import double_array
 from .arguments import at_least_one, optimiser_of_optax, pair, recorded
@@ -143,11 +143,6 @@ def learning_step(
         return (optax.apply_updates(weights, updates), state), recorded(record)
 
     return step
-
-
-def weight_count(weights: PyTree) -> int:
-    """How many numbers are learned."""
-    return sum(leaf.size for leaf in jax.tree.leaves(weights))
 
 
 def refuse_records(shapes: Iterable[tuple[int, ...]], steps: int) -> None:

@@ -11,10 +11,10 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from ..arguments import public, refuse_too_large, shown
-from ..arrays import entry
+from ..arrays import entry, weight_count
 from ..compiled_code import optimised
 from .arguments import at_least_one, optimiser_of_optax
-from .learning import LearningRule, Net, checked_batches, learning_step, refuse_records, weight_count
+from .learning import LearningRule, Net, checked_batches, learning_step, refuse_records
 
 
 class Snapshots(eqx.Module):

@@ -16,11 +16,11 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .. import nonlinear
 from ..arguments import listed, numbers, public, shown
-from ..arrays import double_array, stacked
+from ..arrays import double_array, stacked, weight_count
 from ..compiled_code import optimised
 from ..nonlinear import NonlinearPCN
 from .arguments import at_least_one, pair, positive
-from .learning import weight_count, weight_descent, weight_descent_by_rule
+from .learning import weight_descent, weight_descent_by_rule
 
 Rate = float | Float[Array, ""]
 Rates = Sequence[float] | ArrayLike

@@ -20,13 +20,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import matplotlib.figure
 import numpy.typing as npt
 
 from ..checkout import PACKAGE
 from .index import figure_files
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 PRESETS = ("quick", "default", "paper")
 
@@ -64,7 +66,7 @@ class Figure(Generic[P]):
     source: str
     presets: Mapping[str, P]
     data: Callable[[P, Path | None], Mapping[str, npt.ArrayLike]]
-    draw: Callable[[Mapping[str, Arrays], P], matplotlib.figure.Figure]
+    draw: Callable[[Mapping[str, Arrays], P], "matplotlib.figure.Figure"]
     claims: tuple[str, ...] = ()
     units: Callable[[P], Mapping[str, P]] = _one_unit
     data_sets: Callable[[P], tuple[str, ...]] = _no_data_sets

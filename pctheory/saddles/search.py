@@ -25,9 +25,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from ..arguments import public, refuse_too_large, shown, whole_number
+from ..arrays import double_array, weight_count
 from ..figures.cache import decoded
 from ..files import content_of
-from ..network import LinearPCN, double_array
+from ..network import LinearPCN
 from .classification import TOLERANCE, Classification, Derivative, Derivatives, classification, data_scale
 
 State: TypeAlias = tuple[Array, Array, Array, Array]  # iterations done, weights, gradient, mu
@@ -96,7 +97,7 @@ def critical_point_search(
     if not np.isfinite(value := float(derivatives.objective(net, x, y))):
         raise FloatingPointError(f"objective is {value} at this network, expected a finite number; rescale weights")
     at_once = min(at_once, starts)
-    size = ravel_pytree(net.weights)[0].size
+    size = weight_count(net.weights)
     refuse_too_large("critical_point_search: starts x weights", (starts, size), "take fewer starts")
     refuse_too_large("critical_point_search: a Hessian", (size, size), "take a smaller network")
     drawn = np.stack([_start(net, seed, i) for i in range(-(-starts // at_once) * at_once)])
