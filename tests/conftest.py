@@ -33,8 +33,8 @@ gc.set_threshold(50_000, 20, 1000)
 share_compiled_code(Path(os.environ.get(STORE) or Path(__file__).parents[1] / ".jax_cache"))
 
 
-# A third of the time, with the longest tests in front: two workers then end together, one with these and one with the
-# rest, and while processes of tests wait for something the other computes.
+# A third of the time, with the longest tests in front: two workers then end together, one with these and one with
+# the rest, and while processes of tests wait for something the other computes.
 FIRST = (
     "test_fuzz_library.py",
     "test_fuzz_files.py",
