@@ -52,6 +52,7 @@ def test_killed_run_resumes_with_only_units_in_flight_recomputed(tmp_path):
     assert len(started_units(tmp_path)) == before + 10 - kept
 
 
+@pytest.mark.usefixtures("signals_of_a_terminal")
 def test_ctrl_c_stops_at_once_keeps_what_is_done_and_leaves_no_worker(tmp_path):
     checkout(tmp_path, quick="P((0, 1, 2, 3, 4, 5), pause=0.2)")
     checkout(tmp_path, name="zoo", key="zoo/slow", quick="P((0, 1), pause=60.0)")
