@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor, InvalidStateError
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
     """
     _require_address(address)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
+    logging.getLogger("tornado.application").addFilter(_not_of_a_cancelled_call)
     try:
         who = asyncio.run(asyncio.wait_for(_identity(address), PATIENCE))
     except Exception as error:  # what is no scheduler answers with anything
@@ -42,6 +43,12 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
     connected: Any = Client  # has no types
     with connected(address, timeout=PATIENCE, set_as_default=False, name="pctheory") as client:
         yield client.get_executor(pure=False), sum(client.nthreads().values())
+
+
+def _not_of_a_cancelled_call(record: logging.LogRecord) -> bool:
+    """False for what Dask's executor logs if a call is cancelled while its result is on the way."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, CancelledError | InvalidStateError)
 
 
 async def _identity(address: str) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -327,6 +328,19 @@ def test_scheduler_that_dies_leaves_what_is_done(tmp_path):
     assert len(entries(tmp_path / "out")) == result.computed
     assert {failure.error for failure in result.failures} == {BROKEN.error}
     assert run(tmp_path)[0].ok
+
+
+def test_a_call_cancelled_while_its_result_is_on_the_way_is_no_error(executor, caplog):
+    """Ctrl-C may come then; any other error in Dask's thread is told as before."""
+    future = executor.submit(time.sleep, 0.2)
+    theirs = list(executor._futures)
+    future._done_callbacks.clear()  # Dask does not hear of it in time
+    assert future.cancel()
+    wait_until(lambda: all(future.done() for future in theirs))
+    executor._client.loop.add_callback(lambda: [][0])
+    assert executor.submit(int).result(timeout=20) == 0
+    wait_until(lambda: "IndexError" in caplog.text)
+    assert "InvalidStateError" not in caplog.text
 
 
 @pytest.mark.usefixtures("signals_of_a_terminal")
