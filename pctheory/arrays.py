@@ -1,6 +1,6 @@
 """Arrays at the door: what goes in is finite and of double precision, and so is what comes out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -12,12 +12,25 @@ from jaxtyping import Array, ArrayLike, PyTree
 from .arguments import shown
 
 R = TypeVar("R")
+Index = int | slice | tuple[int, ...]
 
 
 def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | None = None) -> Array:
     """`value` as a finite float64 array of JAX with `ndim` axes. Raises as `checked_array`."""
+    return double_arrays({name: value}, ndim=ndim)[0]
+
+
+def double_arrays(values: Mapping[str, ArrayLike | Sequence[Any]], *, ndim: int | None = None) -> list[Array]:
+    """`double_array` of each, by its name; together they take little longer than one."""
+    return all_on_device([own_array(value, name, ndim=ndim) for name, value in values.items()])
+
+
+def own_array(
+    value: ArrayLike | Sequence[Any], name: str, *, ndim: int | None = None
+) -> Array | npt.NDArray[np.float64]:
+    """`checked_array`, which the caller cannot change any more."""
     array = checked_array(value, name, ndim=ndim)
-    return array if isinstance(array, jax.Array) else on_device(np.array(array))  # the caller may change his
+    return array if isinstance(array, jax.Array) else np.array(array)
 
 
 def checked_array(
@@ -55,6 +68,12 @@ def on_device(made: np.ndarray) -> Array:
     return jax.device_put(made)
 
 
+def all_on_device(arrays: Sequence[ArrayLike]) -> list[Array]:
+    """`on_device` of those that are NumPy's, in one go: each by itself takes three times as long."""
+    placed = iter(jax.device_put([array for array in arrays if not isinstance(array, jax.Array)]))
+    return [array if isinstance(array, jax.Array) else next(placed) for array in arrays]
+
+
 def _at_hand(value: ArrayLike) -> bool:
     """Whether NumPy may take the values: they are known, not on an accelerator, nor placed where they are."""
     if not isinstance(value, jax.Array):
@@ -62,18 +81,23 @@ def _at_hand(value: ArrayLike) -> bool:
     return is_concrete(value) and not value.committed and jax.default_backend() == "cpu"
 
 
-def without_compiling(function: Callable[..., Any], arrays: Sequence[ArrayLike]) -> Array:
+def by_numpy(function: Callable[..., Any], arrays: Sequence[ArrayLike]) -> ArrayLike:
     """`function(np or jax.numpy, arrays)`, of NumPy where it has the values: nothing is compiled then."""
     if all(map(_at_hand, arrays)):
         with np.errstate(over="ignore", invalid="ignore"):  # silent, as JAX is
-            return on_device(np.asarray(function(np, [np.asarray(a) for a in arrays])))
+            return np.asarray(function(np, [np.asarray(a) for a in arrays]))
     made: Array = function(jnp, arrays)
     return made
 
 
-def stacked(arrays: Sequence[ArrayLike]) -> Array:
-    """Arrays of one shape along a new first axis."""
-    return without_compiling(lambda xp, parts: xp.stack(parts), arrays)
+def without_compiling(function: Callable[..., Any], arrays: Sequence[ArrayLike]) -> Array:
+    """`function(np or jax.numpy, arrays)` for JAX; nothing is compiled where NumPy has the values."""
+    return all_on_device([by_numpy(function, arrays)])[0]
+
+
+def stacked(arrays: Sequence[ArrayLike]) -> ArrayLike:
+    """Arrays of one shape along a new first axis, of NumPy where it has the values."""
+    return by_numpy(lambda xp, parts: xp.stack(parts), arrays)
 
 
 def ravelled(arrays: Sequence[ArrayLike]) -> Array:
@@ -81,9 +105,14 @@ def ravelled(arrays: Sequence[ArrayLike]) -> Array:
     return without_compiling(lambda xp, parts: xp.concatenate([part.reshape(-1) for part in parts]), arrays)
 
 
-def entry(stack: Array, index: int | slice | tuple[int, ...]) -> Array:
+def entry(stack: Array, index: Index) -> Array:
     """An entry, or several, along the first axes; nothing is compiled where NumPy has the values."""
-    return on_device(np.asarray(stack)[index]) if _at_hand(stack) else stack[index]
+    return entries([(stack, index)])[0]
+
+
+def entries(places: Iterable[tuple[Array, Index]]) -> list[Array]:
+    """`entry` of each stack at each index; together they take little longer than one."""
+    return all_on_device([np.asarray(s)[index] if _at_hand(s) else s[index] for s, index in places])
 
 
 def array_returned(name: str, made: object) -> Array:

@@ -129,8 +129,8 @@ def exchange_compiled_code() -> None:
 def optimised(products: int | None = None) -> Iterator[None]:
     """Within it JAX optimises what it compiles, even where `JAX_DISABLE_MOST_OPTIMIZATIONS` tells it not to.
 
-    For loops: of at least `WORTH_IT` products, that is steps x examples x weights; None: of very many. What runs
-    for milliseconds, as most of a check does, is done sooner without.
+    For loops of at least `WORTH_IT` products, that is steps x examples x weights; None: of very many, and for what
+    every process runs often. What runs for milliseconds, as most of a check does, is done sooner without.
     """
     config = importlib.import_module("jax").config
     before = config.read("jax_disable_most_optimizations")

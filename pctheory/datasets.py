@@ -14,6 +14,7 @@ of it is decompressed than the original holds.
 Reference: the data of F. Innocenti et al., arXiv 2408.11979, normalised as in that paper's code.
 """
 
+import functools
 import gzip
 import hashlib
 import importlib
@@ -98,7 +99,8 @@ def dataset(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dat
 
     Raises ValueError for an unknown name, a missing `data_dir` and files that are not the originals (truncated,
     wrong sha256, wrong format), FileNotFoundError for a missing file, ImportError for a missing package.
-    Cost: CIFAR-10 takes 1.5 GB, as every entry becomes a double.
+    Cost: CIFAR-10 takes 1.5 GB, as every entry becomes a double. The first two are made once in a process, which
+    keeps them.
     """
     if name in _GENERATED:
         return _GENERATED[name]()
@@ -202,6 +204,7 @@ def _read_only(x: np.ndarray, y: np.ndarray) -> Batch:
 # --- generated, or shipped with a package ---
 
 
+@functools.cache
 def _digits() -> Dataset:
     sklearn = _optional_module("sklearn.datasets", "digits", "scikit-learn")
     pixels, labels = sklearn.load_digits(return_X_y=True)
@@ -211,6 +214,7 @@ def _digits() -> Dataset:
     return _generated("digits", (x[:train], y[:train], x[train:], y[train:]))
 
 
+@functools.cache
 def _mnist1d() -> Dataset:
     mnist1d = _optional_module("mnist1d.data", "mnist1d", "mnist1d")
     states = random.getstate(), np.random.get_state()

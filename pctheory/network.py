@@ -15,28 +15,37 @@ Reference: F. Innocenti, arXiv 2510.23323; parameterisations: arXiv 2505.13124, 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import groupby, islice, pairwise
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 
-from .arguments import is_number, listed, public, shown
+from .arguments import public
 from .arguments import refuse_too_large as refuse_too_large
-from .arrays import as_float, checked_array, entry, on_device, stacked, with_last, without_compiling
+from .arrays import (
+    all_on_device,
+    as_float,
+    by_numpy,
+    checked_array,
+    double_arrays,
+    entries,
+    entry,
+    own_array,
+    stacked,
+    with_last,
+)
 from .arrays import double_array as double_array
 from .arrays import finite_result as finite_result
 from .arrays import is_concrete as is_concrete
+from .initialisation import Initialisation, Seed, check_widths, random_weights
+from .initialisation import Scalar as Scalar
 
 Carry = TypeVar("Carry")
 Run = TypeVar("Run")
-Seed = int | Int[Array, ""]
-Scalar = float | Float[Array, ""]
-Initialisation = Literal["gaussian", "uniform", "orthogonal"]
 
 
 class Layers(eqx.Module):
@@ -50,10 +59,7 @@ class Layers(eqx.Module):
     @classmethod
     def of(cls, arrays: Iterable[ArrayLike], lengths: Sequence[int] | None = None) -> "Layers":
         """Stack the per-layer `arrays`: in runs of these `lengths`, by default of equal shape."""
-        items = list(arrays)
-        lengths = lengths or [len(list(run)) for _, run in groupby(items, key=np.shape)]
-        rest = iter(items)
-        return cls(tuple(stacked(list(islice(rest, length))) for length in lengths))
+        return cls(tuple(all_on_device(_stacks(list(arrays), lengths))))
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -108,7 +114,14 @@ class Layers(eqx.Module):
         raise AssertionError("unreachable: the position was checked against the length")
 
     def __iter__(self) -> Iterator[Array]:
-        return (entry(run, i) for run in self.runs for i in range(run.shape[0]))
+        return iter(entries((run, i) for run in self.runs for i in range(run.shape[0])))
+
+
+def _stacks(arrays: Sequence[ArrayLike], lengths: Sequence[int] | None = None) -> list[Any]:
+    """As `Layers.of`, of NumPy where it has the values."""
+    lengths = lengths or [len(list(run)) for _, run in groupby(arrays, key=np.shape)]
+    rest = iter(arrays)
+    return [stacked(list(islice(rest, length))) for length in lengths]
 
 
 class Layer(eqx.Module):
@@ -173,26 +186,35 @@ class LinearPCN(eqx.Module):
         precisions: ArrayLike | Sequence[float] | None = None,
     ):
         if isinstance(weights, Layers):
-            self.weights = Layers(tuple(double_array(run, "weights", ndim=3) for run in weights.runs))
+            matrices: list[Any] = [own_array(run, "weights", ndim=3) for run in weights.runs]
         else:
             items = enumerate(weights, start=1)
-            self.weights = Layers.of(checked_array(w, f"weights, layer {l}", ndim=2) for l, w in items)
-        depth = len(self.weights)
+            matrices = _stacks([checked_array(w, f"weights, layer {l}", ndim=2) for l, w in items])
+        lengths = [len(run) for run in matrices]
+        depth = sum(lengths)
         if depth == 0:
             raise ValueError("weights is empty; a network needs at least one layer")
-        self.scalings = double_array(np.ones(depth) if scalings is None else scalings, "scalings", ndim=1)
-        self.skips = double_array(np.zeros(depth) if skips is None else skips, "skips", ndim=1)
-        self.precisions = double_array(np.ones(depth) if precisions is None else precisions, "precisions", ndim=1)
+        numbers = [
+            own_array(np.full(depth, default) if given is None else given, name, ndim=1)
+            for name, given, default in (
+                ("scalings", scalings, 1.0),
+                ("skips", skips, 0.0),
+                ("precisions", precisions, 1.0),
+            )
+        ]
         if biases is None:
-            self.biases = Layers(tuple(on_device(np.zeros(run.shape[:2])) for run in self.weights.runs))
+            offsets: list[Any] = [np.zeros(run.shape[:2]) for run in matrices]
         else:
             vectors = [checked_array(c, f"biases, layer {l}", ndim=1) for l, c in enumerate(biases, start=1)]
             if len(vectors) != depth:
                 raise ValueError(f"biases has {len(vectors)} entries, expected {depth}: one per layer")
-            for l, (vector, shape) in enumerate(zip(vectors, self.weights.shapes, strict=True), start=1):
-                if vector.shape != shape[:1]:
-                    raise ValueError(f"biases, layer {l} has shape {vector.shape}, expected {shape[:1]}")
-            self.biases = Layers.of(vectors, self.weights.lengths)
+            rows = [run.shape[1:2] for run in matrices for _ in range(len(run))]
+            for l, (vector, shape) in enumerate(zip(vectors, rows, strict=True), start=1):
+                if vector.shape != shape:
+                    raise ValueError(f"biases, layer {l} has shape {vector.shape}, expected {shape}")
+            offsets = _stacks(vectors, lengths)
+        self.scalings, self.skips, self.precisions, *runs = all_on_device([*numbers, *matrices, *offsets])
+        self.weights, self.biases = Layers(tuple(runs[: len(lengths)])), Layers(tuple(runs[len(lengths) :]))
 
     def __check_init__(self) -> None:
         shapes = self.weights.shapes
@@ -239,16 +261,19 @@ class LinearPCN(eqx.Module):
     def runs(self) -> tuple[Layer, ...]:
         """The layers, consecutive equal shapes stacked."""
         stops = np.cumsum([0, *self.weights.lengths]).tolist()
-        made = []
-        for (i, j), w, c in zip(pairwise(stops), self.weights.runs, self.biases.runs, strict=True):
-            a, s, pi = (entry(numbers, slice(i, j)) for numbers in (self.scalings, self.skips, self.precisions))
-            made.append(Layer(w, a, s, c, pi))
-        return tuple(made)
+        numbers = self.scalings, self.skips, self.precisions
+        parts = iter(entries([(of_layer, slice(*ends)) for ends in pairwise(stops) for of_layer in numbers]))
+        return tuple(
+            Layer(w, a, s, c, pi)
+            for w, c, (a, s, pi) in zip(
+                self.weights.runs, self.biases.runs, zip(parts, parts, parts, strict=True), strict=True
+            )
+        )
 
     @property
     def maps(self) -> Layers:
         """The maps A_l. Cost: a copy of the weights; sweeps apply them without forming them."""
-        return Layers(tuple(without_compiling(_matrices, (r.weight, r.scaling, r.skip)) for r in self.runs))
+        return Layers(tuple(all_on_device([by_numpy(_matrices, (r.weight, r.scaling, r.skip)) for r in self.runs])))
 
     def with_weights(self, weights: Layers) -> "LinearPCN":
         """The same network with other weights, stacked as these; no validation, for use inside `grad`."""
@@ -274,11 +299,16 @@ class LinearPCN(eqx.Module):
 
     def inputs(self, x: ArrayLike) -> Float[Array, "batch d_x"]:
         """`x` as a checked batch: float64, finite, one row per example."""
-        return _columns(x, "x", "N_0", self.widths[0])
+        x = double_array(x, "x", ndim=2)
+        require_columns(x, "x", "N_0", self.widths[0])
+        return x
 
     def batch(self, x: ArrayLike, y: ArrayLike) -> tuple[Float[Array, "batch d_x"], Float[Array, "batch d_y"]]:
         """`x` and `y` as checked batches: float64, finite, one row per example, widths N_0 and N_L."""
-        x, y = self.inputs(x), _columns(y, "y", "N_L", self.widths[-1])
+        x, y = double_arrays({"x": x, "y": y}, ndim=2)
+        widths = self.widths
+        require_columns(x, "x", "N_0", widths[0])
+        require_columns(y, "y", "N_L", widths[-1])
         if len(x) != len(y):
             raise ValueError(f"x has {len(x)} rows and y has {len(y)}; expected one row of each per example")
         return x, y
@@ -292,11 +322,10 @@ def _matrices(xp: Any, parts: Sequence[Any]) -> Any:
     return scaled + skip[:, None, None] * xp.eye(rows) if rows == columns else scaled
 
 
-def _columns(value: ArrayLike, name: str, symbol: str, width: int) -> Array:
-    array = double_array(value, name, ndim=2)
+def require_columns(array: Array, name: str, symbol: str, width: int) -> None:
+    """Raises ValueError unless `array` has `width` columns."""
     if array.shape[1] != width:
         raise ValueError(f"{name} has {array.shape[1]} columns, expected {symbol} = {width}; rows are examples")
-    return array
 
 
 def scan_layers(
@@ -355,7 +384,7 @@ def standard(
     Raises ValueError for widths below 1, unequal hidden widths with skips, and numbers that are not positive.
     Source: mupc-2025, table 1.
     """
-    weights = _weights(widths, seed, initialisation, variance)
+    weights = random_weights(widths, seed, initialisation, variance)
     return _parameterised(weights, np.ones(len(widths) - 1), skips, gamma, output_precision)
 
 
@@ -373,7 +402,8 @@ def ntp(
 
     A network without hidden layer has a_1 only. Source: mupc-2025, table 1.
     """
-    return _parameterised(_weights(widths, seed), _ntp_scalings(widths, skips), skips, gamma, output_precision)
+    drawn = random_weights(widths, seed)
+    return _parameterised(drawn, _ntp_scalings(widths, skips), skips, gamma, output_precision)
 
 
 @public
@@ -387,12 +417,12 @@ def mupc(
     scalings = _ntp_scalings(widths, skips)
     if len(widths) > 2:
         scalings[-1] = 1 / widths[-2]
-    return _parameterised(_weights(widths, seed), scalings, skips, gamma, output_precision)
+    return _parameterised(random_weights(widths, seed), scalings, skips, gamma, output_precision)
 
 
 def _ntp_scalings(widths: Sequence[int], skips: bool) -> np.ndarray:
     """1/sqrt(fan-in), and with skips another 1/sqrt(L) in the layers that have one."""
-    _check_widths(widths, skips)
+    check_widths(widths, skips)
     scalings = 1 / np.sqrt(np.array(widths[:-1], dtype=float))
     if skips:
         scalings[1:-1] /= np.sqrt(len(widths) - 1)
@@ -400,10 +430,11 @@ def _ntp_scalings(widths: Sequence[int], skips: bool) -> np.ndarray:
 
 
 def _parameterised(
-    weights: Layers, scalings: np.ndarray, skips: bool, gamma: Scalar, output_precision: Scalar
+    drawn: Sequence[Array], scalings: np.ndarray, skips: bool, gamma: Scalar, output_precision: Scalar
 ) -> LinearPCN:
+    weights = Layers(tuple(drawn))
     depth = len(weights)
-    _check_widths((weights.shapes[0][1], *(rows for rows, _ in weights.shapes)), skips)
+    check_widths((weights.shapes[0][1], *(rows for rows, _ in weights.shapes)), skips)
     for name, value in (("gamma", gamma), ("output_precision", output_precision)):
         if is_concrete(value) and not (0 < value < np.inf):
             raise ValueError(f"{name} is {value}, expected a positive finite number")
@@ -419,96 +450,3 @@ def _parameterised(
         skips=has_skip,
         precisions=with_last(np.ones(depth), as_float(output_precision)),
     )
-
-
-def _weights(
-    widths: Sequence[int],
-    seed: Seed,
-    initialisation: Initialisation = "gaussian",
-    variance: Scalar | None = None,
-) -> Layers:
-    """One random matrix per layer; entries of variance `variance`/fan-in, or 1 if `variance` is None.
-
-    Layer l draws from its own key, so its weights do not depend on the depth.
-    """
-    _check_widths(widths, skips=False)
-    if variance is not None and is_concrete(variance) and not (0 < variance < np.inf):
-        raise ValueError(f"variance is {variance}, expected a positive finite number")
-    if initialisation not in ("gaussian", "uniform", "orthogonal"):
-        raise ValueError(f"initialisation is {initialisation!r}, expected 'gaussian', 'uniform' or 'orthogonal'")
-    double_array(1.0, "weights")  # refuses to draw them in single precision
-    if is_concrete(seed) and not (is_number(seed) and np.asarray(seed).dtype.kind in "iu"):
-        raise ValueError(f"seed is {shown(seed)}, expected a whole number of 64 bits")
-    numbers = sum(n * m for n, m in pairwise(widths))
-    refuse_too_large("weights", (numbers,), "take smaller widths")
-    shapes = tuple((fan_out, fan_in) for fan_in, fan_out in pairwise(widths))
-    by_place: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
-    small = max(n * m for n, m in shapes) <= ENTRIES_CLASSES[-1]
-    if small and by_place and is_concrete(seed) and initialisation != "orthogonal":
-        runs: tuple[Any, ...] = _drawn_by_entries(seed, shapes, initialisation)
-    else:
-        runs = _drawn(jnp.asarray(seed), shapes, initialisation)
-    if variance is not None:
-        fans = [1 if initialisation == "orthogonal" else run.shape[2] for run in runs]
-        root = np.sqrt if is_concrete(variance) else jnp.sqrt
-        runs = tuple(run * root(variance / fan) for run, fan in zip(runs, fans, strict=True))
-    return Layers(tuple(run if isinstance(run, jax.Array) else on_device(run) for run in runs))
-
-
-DRAWS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
-    "gaussian": jax.random.normal,
-    "uniform": partial(jax.random.uniform, minval=-np.sqrt(3), maxval=np.sqrt(3)),
-    "orthogonal": lambda key, shape: jax.random.orthogonal(key, shape[0], m=shape[1]),
-}
-ENTRIES_CLASSES = 4**4, 4**6, 4**8
-
-
-def _drawn_by_entries(
-    seed: Seed, shapes: tuple[tuple[int, int], ...], initialisation: Initialisation
-) -> tuple[np.ndarray, ...]:
-    """As `_drawn`, compiled once for each of a few numbers of entries instead of each list of widths.
-
-    An entry depends on its place alone, so those of a matrix are the first of a longer row.
-    """
-    drawn = []
-    with jax.ensure_compile_time_eval():
-        for l, (n, m) in enumerate(shapes, start=1):
-            size = next(size for size in ENTRIES_CLASSES if n * m <= size)
-            drawn.append(np.asarray(_entries(seed, l, size, initialisation))[: n * m].reshape(n, m))
-    return tuple(np.stack(list(run)) for _, run in groupby(drawn, key=np.shape))
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _entries(seed: Array, layer: Array, size: int, initialisation: Initialisation) -> Array:
-    return DRAWS[initialisation](jax.random.fold_in(jax.random.key(seed), layer), (size,))
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _drawn(seed: Array, shapes: tuple[tuple[int, int], ...], initialisation: Initialisation) -> tuple[Array, ...]:
-    """Matrices with independent entries of mean 0 and variance 1, or orthonormal rows or columns, in stacks.
-
-    One layer at a time: memory for the random bits of one layer, not of all.
-    """
-    key, start, runs = jax.random.key(seed), 1, []
-    for shape, run in groupby(shapes):
-        stop = start + len(list(run))
-        layer = partial(lambda shape, l: DRAWS[initialisation](jax.random.fold_in(key, l), shape), shape)
-        runs.append(jax.lax.map(layer, jnp.arange(start, stop)))
-        start = stop
-    return tuple(runs)
-
-
-def _check_widths(widths: Sequence[int], skips: bool) -> None:
-    widths = listed("widths", widths)
-    if len(widths) < 2:
-        raise ValueError(f"widths is {shown(widths)}, expected at least (N_0, N_L): one layer")
-    for l, width in enumerate(widths):
-        if not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1:
-            raise ValueError(f"widths, layer {l} is {shown(width)}, expected a whole number of at least 1")
-    if skips:
-        for l, (below, above) in enumerate(pairwise(widths[1:-1]), start=2):
-            if below != above:
-                raise ValueError(
-                    f"widths, layer {l} is {above} above {below}; skips need equal hidden widths: "
-                    "make them equal or pass skips=False"
-                )

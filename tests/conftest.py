@@ -60,10 +60,16 @@ def few_compiled_functions(request):
     yield
     worked = getattr(request.config, "worked_since_look", 0.0) + time.perf_counter() - start
     if worked > 3:  # compiling takes seconds, looking milliseconds
-        drop_compiled_code()
+        drop_compiled_code(above=40_000)
         exchange_compiled_code()
         worked = 0.0
     request.config.worked_since_look = worked
+
+
+def pytest_sessionfinish():
+    """pytest looks through the whole heap five times at the end, for errors of what is garbage: once is enough."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

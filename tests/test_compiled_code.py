@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from pctheory import LinearPCN, NonlinearPCN, compiled_code
+from pctheory import LinearPCN, NonlinearPCN, compiled_code, initialisation, standard
 from pctheory.compiled_code import STORE, optimised
 from pctheory.dynamics import training_sweep, weight_descent_by_rule, weight_descent_snapshots
 
@@ -243,6 +243,22 @@ def test_loops_of_many_products_are_optimised_whatever_the_rest_is(hasty, monkey
         weight_descent_snapshots(partial(rule, "snapshots"), net, batches, optax.sgd(0.1), at=[1])
         training_sweep([bent], (np.ones((1, 1, 1, 1)),) * 2, rates=[0.1])
         assert set(seen) == {("descent", wanted), ("snapshots", wanted), ("sweep", wanted)}
+
+
+@pytest.mark.parametrize("classes", [{0: 1}, {4: 2}], ids=["large layers", "small layers"])
+def test_random_weights_are_drawn_by_optimised_code(hasty, monkeypatch, classes):
+    seen = []
+
+    def zeros(key, shape):
+        seen.append(hasty())
+        return jnp.zeros(shape)
+
+    monkeypatch.setitem(initialisation.DRAWS, "gaussian", zeros)
+    monkeypatch.setattr(initialisation, "ENTRIES_CLASSES", classes)
+    jax.clear_caches()
+    standard((2, 2), seed=0)
+    jax.clear_caches()
+    assert set(seen) == {False}
 
 
 def test_after_an_error_jax_compiles_as_before(hasty):

@@ -126,16 +126,32 @@ def cifar(small):
 # --- every data set ---
 
 
+@pytest.fixture
+def forgotten():
+    """Data sets that were generated are made again, in this test and after it."""
+
+    def forget():
+        for made in datasets._GENERATED.values():
+            made.cache_clear()
+
+    forget()
+    yield forget
+    forget()
+
+
 @pytest.fixture(scope="module")
 def shipped():
     return {name: dataset(name) for name in ("digits", "mnist1d")}
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_arrays_are_read_only_one_hot_and_reproducible(name, small, tmp_path):
+def test_arrays_are_read_only_one_hot_and_reproducible(name, small, tmp_path, forgotten):
     if name in FILE_SETS:
         small(name).write(tmp_path / name)
-    data, again = dataset(name, data_dir=tmp_path), dataset(name, data_dir=tmp_path)
+    data = dataset(name, data_dir=tmp_path)
+    forgotten()
+    again = dataset(name, data_dir=tmp_path)
+    assert again is not data
     assert data.name == name
     assert data.fingerprint == again.fingerprint
     assert data.fingerprint.startswith("sha256:")
@@ -170,6 +186,11 @@ def test_digits_are_those_of_scikit_learn(shipped):
     assert data.test_inputs.shape == (360, 64)
 
 
+def test_what_is_generated_is_kept(shipped):
+    assert [name for name in shipped if dataset(name) is not dataset(name)] == []
+
+
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("where", ["first pixel", "last pixel", "first label", "last label"])
 def test_fingerprint_changes_with_one_number(where, shipped, monkeypatch):
     pixels, labels = load_digits(return_X_y=True)
@@ -189,7 +210,7 @@ def test_mnist1d_is_that_of_its_package(shipped):
     assert data.test_inputs.shape == (1000, 40)
 
 
-@pytest.mark.usefixtures("unchecked_shapes")  # the checker draws from Python's generator itself
+@pytest.mark.usefixtures("forgotten", "unchecked_shapes")  # the checker draws from Python's generator itself
 def test_mnist1d_restores_the_global_generators_and_touches_neither_disk_nor_network(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("opened a connection"))
@@ -203,7 +224,7 @@ def test_mnist1d_restores_the_global_generators_and_touches_neither_disk_nor_net
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.usefixtures("forgotten", "unchecked_shapes")
 def test_mnist1d_restores_the_global_generators_after_an_error(monkeypatch):
     def failing():
         random.seed(1)
@@ -218,6 +239,7 @@ def test_mnist1d_restores_the_global_generators_after_an_error(monkeypatch):
     np.testing.assert_equal(np.random.get_state(), expected_numpy)
 
 
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize(
     ("name", "module", "package"),
     [("digits", "sklearn.datasets", "scikit-learn"), ("mnist1d", "mnist1d.data", "mnist1d")],

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "pctheory"
 FLOORS = [
     {"compiled_code", "arguments"},
     {"processes", "checkout", "cluster", "arrays", "files", "names", "stopping"},
+    {"initialisation"},
     {"network", "matrix_algebra", "random_matrix", "datasets", "claims", "figures", "ledger"},
     {"energy", "induction", "mean_field", "checking"},
     {"equilibrium", "nonlinear"},

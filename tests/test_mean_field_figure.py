@@ -1,6 +1,5 @@
 """The picture of the limit of infinite width: its networks against the library, its limit, and what is drawn."""
 
-import io
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -14,6 +13,8 @@ from figures import _wide_networks as wide
 from figures import mupc_mean_field as figure
 from pctheory.figures import paper_style
 from pctheory.figures.figure import PRESETS
+
+from .pictures import stored_size
 
 SMALL = replace(figure.DEFAULT, widths=(8, 16, 32, 64, 128), shown=(8, 64), fitted=4, networks=48, steps=20)
 OBJECTIVES = {"loss": pctheory.loss, "energy": pctheory.equilibrated_energy}
@@ -147,9 +148,7 @@ def test_every_distance_is_drawn_with_its_exponent(arrays, picture):
 
 @pytest.mark.parametrize("suffix", ["png", "pdf"])
 def test_draws(picture, suffix):
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format=suffix, dpi=60)
-    assert len(buffer.getvalue()) > 10_000
+    assert stored_size(picture, suffix) > 10_000
 
 
 @pytest.mark.parametrize("preset", PRESETS)

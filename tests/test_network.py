@@ -124,11 +124,11 @@ def test_small_layers_are_drawn_as_large_ones(monkeypatch, initialisation):
     def weights(widths: tuple[int, ...], seed: int) -> pctheory.Layers:
         return pctheory.standard(widths, seed=seed, initialisation=initialisation).weights
 
-    drawn = [((5, 7, 7, 3), 0), ((1, 1, 1), 2**40), ((20, 30, 5), -3)]
+    drawn = [((5, 7, 7, 3), 0), ((1, 1, 1), 2**40), ((20, 30, 5), -3), ((2,) * 19, 7)]
     expected = [weights(*which) for which in drawn]
     traced = jax.jit(lambda t: weights((5, 7, 7, 3), 0)[1] * t)(1.0)
     np.testing.assert_array_equal(traced, expected[0][1])
-    monkeypatch.setattr("pctheory.network.ENTRIES_CLASSES", (0,))
+    monkeypatch.setattr("pctheory.initialisation.ENTRIES_CLASSES", {0: 1})
     for which, small in zip(drawn, expected, strict=True):
         for one, other in zip(small, weights(*which), strict=True):
             np.testing.assert_array_equal(one, other)

@@ -1,6 +1,5 @@
 """The pictures of toy networks: what they show against closed forms, what is drawn against what was computed."""
 
-import io
 from dataclasses import replace
 
 import jax
@@ -17,6 +16,8 @@ from figures._planes import OBJECTIVES, chain
 from pctheory.datasets import toy_regression
 from pctheory.figures import COLOURS, paper_style
 from pctheory.figures.figure import PRESETS
+
+from .pictures import stored_size
 
 MODULES = (landscape, reshapes, models)
 UNITS = ("one-unit", "two-units", "wide")
@@ -324,9 +325,7 @@ def texts(picture):
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.FIGURE.key)
 @pytest.mark.parametrize("suffix", ["png", "pdf"])
 def test_draws(pictures, module, suffix):
-    buffer = io.BytesIO()
-    pictures[module].savefig(buffer, format=suffix, dpi=60)
-    assert len(buffer.getvalue()) > 10_000
+    assert stored_size(pictures[module], suffix) > 10_000
 
 
 @pytest.mark.parametrize("name", CLOSED)

@@ -13,7 +13,7 @@ from ..arguments import number, public, shown, whole_number
 from ..arrays import like_weights
 from ..energy import feedforward
 from ..equilibrium import equilibrated_gradient
-from ..network import Layers, LinearPCN, _columns, double_array, finite_result
+from ..network import Layers, LinearPCN, double_array, finite_result, require_columns
 from ..nonlinear import NonlinearPCN
 from ..nonlinear import feedforward as nonlinear_feedforward
 from .fits import LawFit, log_log_fit
@@ -120,8 +120,8 @@ def coordinate_check(
             net = networks(size, seed)
             if not isinstance(net, LinearPCN | NonlinearPCN):
                 raise TypeError(f"networks returns {shown(net)}, expected a network")
-            _columns(batch[0], "batch, x", "N_0", net.widths[0])
-            _columns(batch[1], "batch, y", "N_L", net.widths[-1])
+            require_columns(batch[0], "batch, x", "N_0", net.widths[0])
+            require_columns(batch[1], "batch, y", "N_L", net.widths[-1])
             transformation = None if optimiser is None else optimiser(size)
             if not isinstance(transformation, optax.GradientTransformation | None):
                 raise TypeError(f"optimiser returns {shown(transformation)}, expected one of optax")

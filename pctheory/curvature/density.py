@@ -12,7 +12,8 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import LinearOperator
 
 from ..arguments import OVERFLOW_IS_REPORTED, public, random_generator, whole_number
-from ..network import double_array, finite_result, refuse_too_large
+from ..arrays import checked_array
+from ..network import finite_result, refuse_too_large
 from .operators import Product, symmetric_operator
 
 BREAKDOWN = 1e-12  # a next Lanczos vector this short, beside the operator, is rounding: the rule is exact
@@ -50,7 +51,7 @@ def spectral_density(
     Twin: the formula with exact eigenvalues. Cost: probes x steps products; memory for `steps` vectors.
     """
     product, size = symmetric_operator(matrix)
-    points = np.asarray(double_array(points, "points", ndim=1))
+    points = np.asarray(checked_array(points, "points", ndim=1))
     if not 0 < width < np.inf:
         raise ValueError(f"width is {width}, expected a positive finite number")
     probes, steps = whole_number("probes", probes, 2), whole_number("steps", steps, 1)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from ..network import double_array
+from ..arrays import checked_array
 
 Product = Callable[[np.ndarray], np.ndarray]
 ASYMMETRY = 1e-10  # largest accepted, relative to the largest entry: well above rounding, below any real slip
@@ -20,7 +20,7 @@ def symmetric_operator(matrix: ArrayLike | LinearOperator) -> tuple[Product, int
     if isinstance(matrix, LinearOperator):
         operator = matrix
     else:
-        array = np.asarray(double_array(matrix, "matrix", ndim=2))
+        array = np.array(checked_array(matrix, "matrix", ndim=2))
         operator = aslinearoperator(array)
     if operator.shape[0] != operator.shape[1]:
         raise ValueError(f"matrix has shape {operator.shape}, expected a square one")

@@ -24,7 +24,8 @@ from scipy.linalg import svdvals
 from scipy.sparse.linalg import LinearOperator
 
 from ..arguments import OVERFLOW_IS_REPORTED, public
-from ..network import LinearPCN, double_array, finite_result, refuse_too_large
+from ..arrays import checked_array
+from ..network import LinearPCN, finite_result, refuse_too_large
 
 Moments = tuple[Float[np.ndarray, "rank d_x"], Float[np.ndarray, "rank d_y"]]
 
@@ -67,7 +68,7 @@ class StructuredHessian:
     @OVERFLOW_IS_REPORTED
     def product(self, vector: ArrayLike) -> Float[np.ndarray, " weights"]:
         """H v. Raises ValueError for a vector of another length. Cost: products with the factors only."""
-        v = np.asarray(double_array(vector, "vector", ndim=1))
+        v = np.asarray(checked_array(vector, "vector", ndim=1))
         if v.shape != (self.size,):
             raise ValueError(f"vector has shape {v.shape}, expected ({self.size},): one number per weight")
         first, last = self._ends(v)

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .. import nonlinear
 from ..arguments import listed, numbers, public, shown
-from ..arrays import double_array, stacked, weight_count
+from ..arrays import all_on_device, double_array, stacked, weight_count
 from ..compiled_code import optimised
 from ..nonlinear import NonlinearPCN
 from .arguments import at_least_one, pair, positive
@@ -168,7 +168,7 @@ def training_sweep(
     infer = None
     if inference_rates is not None and inference_steps is not None:
         infer = _rates("inference_rates", inference_rates), at_least_one("inference_steps", inference_steps)
-    together = jax.tree.map(lambda *parts: stacked(parts), *nets)
+    together = jax.tree.map(lambda *parts: all_on_device([stacked(parts)])[0], *nets)
     learning_rates = _rates("rates", rates)
     inferences = 1 if infer is None else len(infer[0]) * infer[1]
     runs = len(learning_rates) * inferences * weight_count(together.weights)

@@ -16,7 +16,9 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from ..arguments import OVERFLOW_IS_REPORTED, listed, number, public, random_generator, refuse_too_large
-from ..network import Layers, LinearPCN, _check_widths, double_array, finite_result
+from ..arrays import checked_array
+from ..initialisation import check_widths
+from ..network import Layers, LinearPCN, finite_result
 
 Shares: TypeAlias = Sequence[float] | Float[np.ndarray, " depth"]
 
@@ -154,8 +156,8 @@ def _checked_shares(shares: Shares | None, depth: int) -> Float[np.ndarray, " de
 
 
 def _checked_data(widths: Sequence[int], x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    _check_widths(widths, skips=False)
-    inputs, targets = (np.asarray(double_array(part, name, ndim=2)) for part, name in ((x, "x"), (y, "y")))
+    check_widths(widths, skips=False)
+    inputs, targets = (np.asarray(checked_array(part, name, ndim=2)) for part, name in ((x, "x"), (y, "y")))
     if (inputs.shape[1], targets.shape[1]) != (widths[0], widths[-1]) or len(inputs) != len(targets):
         raise ValueError(
             f"x has shape {inputs.shape} and y {targets.shape}, expected {widths[0]} and {widths[-1]} columns, as "
