@@ -24,6 +24,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .. import nonlinear
 from ..arguments import public
+from ..arrays import weight_count
 from ..equilibrium import equilibrated_gradient
 from ..network import Layer, Layers, LinearPCN, Scalar, double_array, finite_result, refuse_too_large, scan_layers
 from ..nonlinear import Batch, NonlinearPCN, _feedforward, _linearised, _pulled
@@ -48,7 +49,7 @@ def weight_directions(
         raise ValueError(f"damping is {damping}, expected a finite number of at least 0")
     whole = as_nonlinear(net)
     batch = whole.batch(x, y)
-    size = sum(int(run.size) for run in net.weights.runs)
+    size = weight_count(net.weights)
     refuse_too_large("weight_directions", (size, size), "take a smaller network")
     gradient, hessian, gauss_newton, fisher = _curvatures(whole, batch)
     directions = {
