@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 import pctheory
 from pctheory.claims import TOLERANCE, scaled_error
 from pctheory.curvature import hessian as hessian_module
+from pctheory.saddles import rank_k_critical_point
 from tests.cases import CASES, FEW, Case, case
 
 # H = 1 .. 6 hidden layers, on every shape of the cases that has one
@@ -354,6 +355,26 @@ def test_extreme_eigenpairs_are_the_same_every_time():
     first, second = (pctheory.extreme_eigenpairs(operator) for _ in range(2))
     np.testing.assert_array_equal(first.lowest_vectors, second.lowest_vectors)
     np.testing.assert_array_equal(first.residuals, second.residuals)
+
+
+FORMS = {"columns first": np.asfortranarray, "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2]}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_numbers_do_not_depend_on_where_they_lie_in_memory(form):
+    rng = np.random.default_rng(0)
+    x, y, points = rng.standard_normal((5, 7)), rng.standard_normal((5, 3)), np.linspace(-2, 2, 9)
+    matrix = rng.standard_normal((30, 30))
+    matrix += matrix.T
+    exact = pctheory.equilibrated_hessian_at_origin(pctheory.standard((7, 6, 3), seed=0), x, y)
+    vector = rng.standard_normal(exact.size)
+    for function, *arrays in (
+        (lambda a: pctheory.extreme_eigenpairs(a).lowest_vectors, matrix),
+        (lambda a, p: pctheory.spectral_density(a, points=p, width=0.5).density, matrix, points),
+        (exact.product, vector),
+        (lambda x, y: rank_k_critical_point((7, 6, 3), x, y, [1, 2], seed=0).weights[0], x, y),
+    ):
+        np.testing.assert_array_equal(function(*map(form, arrays)), function(*arrays))
 
 
 def test_search_cut_short_says_so():

@@ -51,7 +51,7 @@ def spectral_density(
     Twin: the formula with exact eigenvalues. Cost: probes x steps products; memory for `steps` vectors.
     """
     product, size = symmetric_operator(matrix)
-    points = np.asarray(checked_array(points, "points", ndim=1))
+    points = np.ascontiguousarray(checked_array(points, "points", ndim=1))
     if not 0 < width < np.inf:
         raise ValueError(f"width is {width}, expected a positive finite number")
     probes, steps = whole_number("probes", probes, 2), whole_number("steps", steps, 1)

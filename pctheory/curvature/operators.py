@@ -20,7 +20,7 @@ def symmetric_operator(matrix: ArrayLike | LinearOperator) -> tuple[Product, int
     if isinstance(matrix, LinearOperator):
         operator = matrix
     else:
-        array = np.array(checked_array(matrix, "matrix", ndim=2))
+        array = np.array(checked_array(matrix, "matrix", ndim=2), order="C")
         operator = aslinearoperator(array)
     if operator.shape[0] != operator.shape[1]:
         raise ValueError(f"matrix has shape {operator.shape}, expected a square one")

@@ -68,7 +68,7 @@ class StructuredHessian:
     @OVERFLOW_IS_REPORTED
     def product(self, vector: ArrayLike) -> Float[np.ndarray, " weights"]:
         """H v. Raises ValueError for a vector of another length. Cost: products with the factors only."""
-        v = np.asarray(checked_array(vector, "vector", ndim=1))
+        v = np.ascontiguousarray(checked_array(vector, "vector", ndim=1))
         if v.shape != (self.size,):
             raise ValueError(f"vector has shape {v.shape}, expected ({self.size},): one number per weight")
         first, last = self._ends(v)

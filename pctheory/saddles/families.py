@@ -157,7 +157,9 @@ def _checked_shares(shares: Shares | None, depth: int) -> Float[np.ndarray, " de
 
 def _checked_data(widths: Sequence[int], x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     check_widths(widths, skips=False)
-    inputs, targets = (np.asarray(checked_array(part, name, ndim=2)) for part, name in ((x, "x"), (y, "y")))
+    inputs, targets = (
+        np.ascontiguousarray(checked_array(part, name, ndim=2)) for part, name in ((x, "x"), (y, "y"))
+    )
     if (inputs.shape[1], targets.shape[1]) != (widths[0], widths[-1]) or len(inputs) != len(targets):
         raise ValueError(
             f"x has shape {inputs.shape} and y {targets.shape}, expected {widths[0]} and {widths[-1]} columns, as "
