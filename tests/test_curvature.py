@@ -363,16 +363,16 @@ FORMS = {"columns first": np.asfortranarray, "every other": lambda a: np.repeat(
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_numbers_do_not_depend_on_where_they_lie_in_memory(form):
     rng = np.random.default_rng(0)
-    x, y, points = rng.standard_normal((5, 7)), rng.standard_normal((5, 3)), np.linspace(-2, 2, 9)
+    x, y, points = rng.standard_normal((40, 30)), rng.standard_normal((40, 15)), np.linspace(-2, 2, 9)
     matrix = rng.standard_normal((30, 30))
     matrix += matrix.T
-    exact = pctheory.equilibrated_hessian_at_origin(pctheory.standard((7, 6, 3), seed=0), x, y)
+    exact = pctheory.equilibrated_hessian_at_origin(pctheory.standard((30, 30, 15), seed=0), x, y)
     vector = rng.standard_normal(exact.size)
     for function, *arrays in (
         (lambda a: pctheory.extreme_eigenpairs(a).lowest_vectors, matrix),
         (lambda a, p: pctheory.spectral_density(a, points=p, width=0.5).density, matrix, points),
         (exact.product, vector),
-        (lambda x, y: rank_k_critical_point((7, 6, 3), x, y, [1, 2], seed=0).weights[0], x, y),
+        (lambda x, y: rank_k_critical_point((30, 30, 15), x, y, [1, 2], seed=0).weights[0], x, y),
     ):
         np.testing.assert_array_equal(function(*map(form, arrays)), function(*arrays))
 
