@@ -48,7 +48,7 @@ def data(p, data_dir):
 
 
 def draw(arrays, p):
-    import matplotlib.figure  # not in workers
+    import matplotlib.figure  # only where it draws
 
     picture = matplotlib.figure.Figure()
     picture.subplots().imshow([named["values"] for named in arrays.values()])

@@ -193,6 +193,19 @@ def _executor(given: argparse.Namespace) -> Iterator[tuple[Executor | None, int]
         yield executor, given.jobs or max(threads, 1)
 
 
+@contextmanager
+def _warm(given: argparse.Namespace, wanted: bool = True) -> Iterator[Executor | None]:
+    """Processes that import all checks while this one does; None where a cluster works, or one process."""
+    if not wanted or given.scheduler is not None or given.jobs <= 1:
+        yield None
+        return
+    from .claims import collect_claims
+    from .processes import process_pool
+
+    with process_pool(given.jobs, warm_up=partial(collect_claims, given.root)) as pool:
+        yield pool
+
+
 def _list(given: argparse.Namespace) -> int:
     from .claims import claim_index
     from .figures.index import figure_index
@@ -213,17 +226,18 @@ def _check(given: argparse.Namespace) -> int:
     from .ledger import ledger_changes, read_ledger, write_ledger
     from .terminal import Bar
 
-    claims = collect_claims(given.root)
-    old = None if given.compare is None else read_ledger(given.compare)
-    if given.json is not None:
-        _require_writable(given.json)
-    chosen = _chosen(claims, given.keys, given.paper)
-    with _executor(given) as (executor, count), Bar("checking claims", len(chosen)) as bar:
-        run = _claim_run(chosen, given, executor, bar)
-        if executor is None:  # claims are long: what a worker waits for is not begun
-            work_through([run], None, min(count, len(chosen)), ahead=1)
-        else:
-            work_through([run], executor, count)
+    with _warm(given, not given.keys and given.paper is None) as ready:
+        claims = collect_claims(given.root)
+        old = None if given.compare is None else read_ledger(given.compare)
+        if given.json is not None:
+            _require_writable(given.json)
+        chosen = _chosen(claims, given.keys, given.paper)
+        with _executor(given) as (executor, count), Bar("checking claims", len(chosen)) as bar:
+            run = _claim_run(chosen, given, executor, bar)
+            if executor is None:  # claims are long: what a worker waits for is not begun
+                work_through([run], None, min(count, len(chosen)), ahead=1, ready=ready)
+            else:
+                work_through([run], executor, count)
     ledger, status = _ledger(run, given), _judgement(run.verdicts())
     if given.json is not None:
         write_ledger(given.json, _with_audit(ledger, given.root, DEFAULT_OUT / "audit"))
@@ -367,7 +381,7 @@ def _figure(given: argparse.Namespace) -> int:
     figures = selected(collect_figures(given.root), given.keys)
     with _executor(given) as (executor, count), Bar("figures") as bar:
         run = _figure_run(figures, given, executor, bar)
-        work_through([run], executor, count)
+        work_through([run], executor, run.of_use(count))
     return _drawn(run.result(), len(figures), given.out)
 
 
@@ -475,16 +489,16 @@ def _reproduce(given: argparse.Namespace) -> int:
     from .report.site import build_site
     from .terminal import Bar
 
-    claims, figures = collect_claims(given.root), list(collect_figures(given.root).values())
-    file = writable_folder(given.out) / LEDGER
-
     def kept(run: "ClaimRun") -> None:
         write_ledger(file, _with_audit(_ledger(run, given), given.root, given.out / "audit"))
 
-    with _executor(given) as (executor, count), Bar("checking claims", len(claims)) as bar:
-        drawing = _figure_run(figures, given, executor, bar)
-        checking = _claim_run(claims, given, executor, bar, kept)
-        work_through([checking, drawing], executor, count)
+    with _warm(given) as ready:
+        claims, figures = collect_claims(given.root), list(collect_figures(given.root).values())
+        file = writable_folder(given.out) / LEDGER
+        with _executor(given) as (executor, count), Bar("checking claims", len(claims)) as bar:
+            drawing = _figure_run(figures, given, executor, bar)
+            checking = _claim_run(claims, given, executor, bar, kept)
+            work_through([checking, drawing], executor, count, ready=ready)
     claims_status = _judgement(checking.verdicts())
     print()
     figures_status = _drawn(drawing.result(), len(figures), given.out)

@@ -148,14 +148,16 @@ def _own_folder(store: Path) -> Path:
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():  # no other process has swept it before it was locked
-            atexit.register(_leave, folder)
+            atexit.register(stop_sharing)
             return folder
         os.close(lock)
 
 
-def _leave(folder: Path) -> None:
+def stop_sharing() -> None:
+    """Give what is left and remove the folder of this process: it ends."""
     exchange_compiled_code()
-    shutil.rmtree(folder, ignore_errors=True)
+    if _shared is not None:
+        shutil.rmtree(_shared.folder, ignore_errors=True)
 
 
 def _sweep(store: Path) -> None:

@@ -13,6 +13,7 @@ Defined here
     drop_compiled_code             before a process runs out of memory maps
 """
 
+import atexit
 import faulthandler
 import hashlib
 import importlib
@@ -29,13 +30,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, MutableMapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TextIO, TypeVar, runtime_checkable
 
-from .compiled_code import exchange_compiled_code, share_compiled_code
+from .compiled_code import exchange_compiled_code, share_compiled_code, stop_sharing
 
 W = TypeVar("W")
 T = TypeVar("T")
@@ -105,18 +106,25 @@ def refuse_limits(jobs: int, time_limit: float | None) -> None:
 
 
 def finished_here(
-    jobs: deque[Job[W]], count: int, started: Callable[[Job[W]], None], *, ahead: int = 2
+    jobs: deque[Job[W]],
+    count: int,
+    started: Callable[[Job[W]], None],
+    *,
+    ahead: int = 2,
+    ready: Executor | None = None,
 ) -> Generator[tuple[Job[W], Any], None, None]:
     """All jobs, taken from `jobs`, with their results or `Raised`, as `count` processes here finish them.
 
     A worker that dies takes with it what the others were doing: each of those jobs is tried once more, alone in a
     fresh process, where it can harm only itself; `LOST` is what comes of it if it dies again. `ahead`: how many
-    jobs are handed over for each worker. With one process it is this one, and nothing protects it.
+    jobs are handed over for each worker. With one process it is this one, and nothing protects it. `ready`: so many
+    processes that run already.
     """
     at_once = 1 if count == 1 else ahead * count
     while jobs:
         lost = []
-        with workers(count) as pool, closing(outcomes(jobs, pool, at_once, started)) as done:
+        fresh, ready = nullcontext(ready) if ready else workers(count), None
+        with fresh as pool, closing(outcomes(jobs, pool, at_once, started)) as done:
             for job, outcome in done:
                 if outcome is None:
                     lost.append(job)
@@ -144,7 +152,8 @@ def finished_by(
     what comes of it if it is given up again. `BROKEN` is what comes of the rest if the executor breaks down.
     """
     lost: deque[Job[W]] = deque()
-    for waiting, handed_over in ((jobs, at_once), (lost, 1)):
+    while jobs or lost:
+        waiting, handed_over = (jobs, at_once) if jobs else (lost, 1)
         with closing(outcomes(waiting, executor, handed_over, started)) as done:
             for job, outcome in done:
                 if outcome is LOST and waiting is jobs:
@@ -192,7 +201,10 @@ def outcomes(
 
 @runtime_checkable
 class Work(Protocol):
-    """Jobs of one kind, and what hears of each that it starts and what it came to."""
+    """Jobs of one kind, and what hears of each that it starts and what it came to.
+
+    `jobs` are taken from there; `finished` may put further ones there, which come next.
+    """
 
     jobs: deque[Job[Any]]
 
@@ -205,25 +217,41 @@ class Work(Protocol):
         ...
 
 
-def work_through(kinds: Sequence[Work], executor: Executor | None, count: int, *, ahead: int = 2) -> None:
+def work_through(
+    kinds: Sequence[Work],
+    executor: Executor | None,
+    count: int,
+    *,
+    ahead: int = 2,
+    ready: Executor | None = None,
+) -> None:
     """All jobs of all kinds, in this order, by an executor with `count` workers or by as many processes here.
 
-    Between two kinds no worker waits. `ahead`: how many jobs are handed over for each worker.
+    Between two kinds no worker waits. `ahead`: how many jobs are handed over for each worker. `ready`: processes
+    here that run already.
     """
-    jobs = deque(Job((kind, job), job.call, job.arguments) for kind in kinds for job in kind.jobs)
+    jobs = deque(job for kind in kinds for job in _taken(kind))
 
     def started(job: Job[tuple[Work, Job[Any]]]) -> None:
         kind, own = job.what
         kind.started(own)
 
     if executor is None:
-        finished = finished_here(jobs, count, started, ahead=ahead)
+        finished = finished_here(jobs, count, started, ahead=ahead, ready=ready)
     else:
         finished = finished_by(executor, jobs, ahead * count, started)
     with closing(finished) as stream:
         for job, outcome in stream:
             kind, own = job.what
             kind.finished(own, outcome)
+            jobs.extendleft(reversed(_taken(kind)))
+
+
+def _taken(kind: Work) -> list[Job[tuple[Work, Job[Any]]]]:
+    """The jobs that wait there, each with its kind."""
+    taken = [Job((kind, job), job.call, job.arguments) for job in kind.jobs]
+    kind.jobs.clear()
+    return taken
 
 
 def _outcome(future: Future[Any]) -> Any:
@@ -283,14 +311,17 @@ def workers(jobs: int) -> Iterator[Executor]:
 
 
 @contextmanager
-def process_pool(count: int, last_words: Path | None = None) -> Iterator[Executor]:
+def process_pool(
+    count: int, last_words: Path | None = None, warm_up: Callable[[], object] = int
+) -> Iterator[Executor]:
     """The same, always of fresh processes: spawned, never forked, for JAX does not survive a fork.
 
     last_words: the file into which a worker that crashes or passes its time limit writes its tracebacks.
+    warm_up: what each worker calls first, to import what it will need. It may fail; importable.
     """
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
-    pool = partial(ProcessPoolExecutor, count, spawn, _start_worker, (last_words,))
+    pool = partial(ProcessPoolExecutor, count, spawn, _start_worker, (last_words, warm_up))
     with _environment(), _spared() as done, pool() as made:
         try:
             made.submit(int)  # starts all workers
@@ -383,7 +414,7 @@ def _spared() -> Iterator[Callable[[], object]]:
 _last_words: TextIO | None = None
 
 
-def _start_worker(last_words: Path | None) -> None:
+def _start_worker(last_words: Path | None, warm_up: Callable[[], object]) -> None:
     """Leave Ctrl-C to the parent, and end with it, however it ends."""
     global _last_words
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -392,6 +423,15 @@ def _start_worker(last_words: Path | None) -> None:
         faulthandler.enable(_last_words)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     share_compiled_code()
+    atexit.register(_end_at_once)
+    with suppress(Exception):  # what is wrong comes up again where it can be told
+        warm_up()
+
+
+def _end_at_once() -> None:
+    """End this process without the seconds in which JAX would drop all it has compiled."""
+    stop_sharing()
+    os._exit(0)
 
 
 def _end_with_parent() -> None:

@@ -25,7 +25,7 @@ from pctheory.figures.sources import WORKING, SourceTree
 from pctheory.processes import BROKEN, InProcess
 
 from .clusters import loopback_cluster
-from .toy_figures import alive, checkout, entries, run, started_units, wait_until, worker_pids
+from .toy_figures import alive, checkout, drawn_bytes, entries, run, started_units, wait_until, worker_pids
 
 distributed = pytest.importorskip("distributed")
 cluster = importlib.import_module("pctheory.cluster").cluster
@@ -61,10 +61,6 @@ def executor(dask):
     with cluster(dask.address) as (made, _):
         made._client.wait_for_workers(2, timeout=60)
         yield made
-
-
-def drawn_bytes(result) -> dict[str, list[bytes]]:
-    return {key: [file.read_bytes() for file in files] for key, files in result.drawn.items()}
 
 
 def values(result, unit: str = "seed 0") -> np.ndarray:

@@ -23,6 +23,7 @@ from pctheory.figures import (
 from .toy_figures import (
     alive,
     checkout,
+    drawn_bytes,
     entries,
     kinds,
     run,
@@ -58,7 +59,7 @@ def test_ctrl_c_stops_at_once_keeps_what_is_done_and_leaves_no_worker(tmp_path):
     checkout(tmp_path, name="zoo", key="zoo/slow", quick="P((0, 1), pause=60.0)")
     out = tmp_path / "out"
     with started(tmp_path, out, 2) as process:
-        wait_until(lambda: (out / "toy-sample.json").exists() and len(started_units(tmp_path)) == 8)
+        wait_until(lambda: len(entries(out)) == 6 and len(started_units(tmp_path)) == 8)
         for pid in worker_pids(tmp_path):
             os.kill(pid, signal.SIGINT)  # left to the parent
         time.sleep(0.5)
@@ -134,6 +135,7 @@ def test_nonfinite_values_where_they_have_a_meaning(tmp_path):
         ("draw", "ArithmeticError: no ink"),
         ("alter", "ValueError: assignment destination is read-only"),
         ("no figure", "TypeError: draw of toy/sample: must return a matplotlib Figure, got <Axes"),
+        ("draw and edit", "RuntimeError: figures.toy changed while the figure was drawn; run again"),
     ],
 )
 def test_failing_drawing_keeps_the_units_and_closes_its_figure(tmp_path, fault, error):
@@ -146,6 +148,32 @@ def test_failing_drawing_keeps_the_units_and_closes_its_figure(tmp_path, fault, 
     assert result.drawn == {}
     assert len(entries(tmp_path / "out")) == 1
     assert plt.get_fignums() == open_before
+
+
+def test_a_drawing_that_kills_its_process_stops_nothing(tmp_path):
+    checkout(tmp_path, quick='P((0,), fault="draw and die")')
+    checkout(tmp_path, name="zoo", key="zoo/sound")
+    result, _ = run(tmp_path, jobs=2)
+    ((died, unit, error),) = ((f.figure, f.unit, f.error) for f in result.failures)
+    assert (died, unit, error[:15]) == ("toy/sample", None, "the worker died")
+    assert list(result.drawn) == ["zoo/sound"]
+    assert len(entries(tmp_path / "out")) == 4
+
+
+def test_several_processes_draw_what_is_cached_and_one_picture_is_drawn_here(tmp_path, monkeypatch):
+    for name in ("toy", "zoo"):
+        checkout(tmp_path, name=name, key=f"{name}/sample")
+    first = drawn_bytes(run(tmp_path, jobs=2)[0])
+    events = []
+    figures = [collect_figures(tmp_path)["zoo/sample"]]
+    with monkeypatch.context() as patched:
+        patched.setattr("pctheory.processes.ProcessPoolExecutor", None)
+        alone = run_figures(figures, "quick", tmp_path / "out", jobs=2, on_progress=events.append)
+    assert kinds(events) == ["UnitCached"] * 3 + ["FigureDrawn"]
+    again = run(tmp_path, jobs=2)[0]
+    assert drawn_bytes(again) == first
+    assert drawn_bytes(alone).items() <= first.items()
+    assert (again.computed, again.cached) == (0, 6)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Work in processes of its own: nothing is lost when a worker dies or hangs."""
 
+import importlib
 import os
 import threading
 import time
@@ -7,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,51 @@ def test_a_call_past_its_time_limit_is_lost_alone(capfd: pytest.CaptureFixture[s
     assert "in hangs" in capfd.readouterr().err, "where it hung"
 
 
+def ready_made(jobs: list[Job[int]], ready: Executor) -> dict[int, object]:
+    return {job.what: outcome for job, outcome in finished_here(deque(jobs), 2, lambda job: None, ready=ready)}
+
+
+def leaves_its_name(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+
+
+def test_processes_that_run_already_work_once_they_are_warm(tmp_path: Path):
+    with process_pool(2, warm_up=partial(leaves_its_name, tmp_path)) as ready:
+        found = ready_made([Job(n, os.getpid, ()) for n in range(6)], ready)
+    assert set(map(str, found.values())) <= {file.name for file in tmp_path.iterdir()}
+    assert len(found) == 6
+
+
+def test_where_those_die_fresh_ones_go_on(tmp_path: Path):
+    jobs = [Job(7, dies_once, (7, tmp_path / "mark")), *(Job(n, square, (n,)) for n in range(6))]
+    with process_pool(2) as ready:
+        assert ready_made(jobs, ready) == {n: n**2 for n in (*range(6), 7)}
+
+
+def test_a_warm_up_may_fail():
+    with process_pool(1, warm_up=partial(square, -1)) as pool:
+        assert pool.submit(square, 3).result() == 9
+
+
+def watch_the_end_of_jax(file: Path) -> None:
+    """JAX tidies up at exit, for seconds where much was compiled: `file` appears if it does."""
+    importlib.import_module("jax._src.api").clear_caches = file.touch
+
+
+def test_workers_end_at_once_and_leave_nothing(tmp_path: Path, monkeypatch, run_python):
+    monkeypatch.setenv(STORE, str(tmp_path / "store"))
+    by_worker, by_other = tmp_path / "worker", tmp_path / "other"
+    with process_pool(1) as pool:
+        pool.submit(watch_the_end_of_jax, by_worker).result()
+        assert len(list(tmp_path.glob("store/*/.process-*"))) == 1
+    assert not list(tmp_path.glob("store/*/.process-*"))
+    run_python(
+        "from pathlib import Path\nfrom tests.test_processes import watch_the_end_of_jax as watch\n"
+        f"import jax\nwatch(Path({str(by_other)!r}))"
+    )
+    assert (by_worker.exists(), by_other.exists()) == (False, True)
+
+
 class Numbers:
     """Squares of numbers, as `work_through` is given them."""
 
@@ -106,6 +153,31 @@ def test_kinds_of_work_follow_one_another_and_each_hears_of_its_own(executor: Ex
     assert first[:3] == [3, (3, 9), -1]
     assert isinstance(first[3][1], Raised)
     assert (none, last) == ([], [5, (5, 25)])
+
+
+class Countdown(Numbers):
+    """Each number is followed by the next smaller one."""
+
+    def finished(self, job: Job[int], outcome: object) -> None:
+        super().finished(job, outcome)
+        if job.what:
+            self.jobs.append(Job(job.what - 1, square, (job.what - 1,)))
+
+
+@pytest.mark.parametrize("executor", [None, InProcess()])
+def test_work_that_comes_up_meanwhile_is_next(executor: Executor | None):
+    order: list[object] = []
+    kinds = [Countdown(2), Numbers(5)]
+    for kind in kinds:
+        kind.heard = order
+    work_through(kinds, executor, 1, ahead=1)
+    assert [what for what in order if isinstance(what, int)] == [2, 1, 0, 5]
+
+
+def test_work_that_comes_of_what_a_cluster_gave_up_is_done_too():
+    kind = Countdown(2)
+    work_through([kind], Faulty(gives_up=(2,)), 1)
+    assert [what for what in kind.heard if isinstance(what, tuple)] == [(2, 4), (1, 1), (0, 0)]
 
 
 def test_two_processes_share_all_kinds_of_work():

@@ -59,11 +59,16 @@ def data(p, data_dir):
 
 
 def draw(arrays, p):
-    import matplotlib.pyplot as plt  # not in workers
+    import matplotlib.pyplot as plt  # only where it draws
 
     picture, axes = plt.subplots()
     if p.fault == "draw":
         raise ArithmeticError("no ink")
+    if p.fault == "draw and die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if p.fault == "draw and edit":
+        with Path(__file__).open("a") as file:
+            file.write("# edited\\n")
     if p.fault == "alter":
         arrays["seed 0"]["values"][0] = 0.0
     if p.fault == "no figure":
@@ -167,6 +172,10 @@ def alive(pid: int) -> bool:
 
 def worker_pids(root: Path) -> set[int]:
     return {int(line.split()[1]) for line in (root / "log").read_text().splitlines()}
+
+
+def drawn_bytes(result) -> dict[str, list[bytes]]:
+    return {key: [file.read_bytes() for file in files] for key, files in result.drawn.items()}
 
 
 def kinds(events) -> list[str]:

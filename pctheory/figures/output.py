@@ -3,40 +3,58 @@
 The same data, code and versions give the same bytes: no dates, no names of machines, no paths.
 """
 
+import importlib
 import io
 import json
+import pickle
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import matplotlib.figure
 import matplotlib.pyplot as plt
 
-from ..files import write_atomically
-from .cache import encoded
-from .figure import Arrays
-from .plan import FigurePlan
+from ..processes import time_limit
+from .cache import UnitCache, encoded
+from .figure import Arrays, Figure
 from .style import paper_style
 
 
-def save_figure(plan: FigurePlan, arrays: Mapping[str, Arrays], out: Path) -> tuple[Path, ...]:
-    """Draw a figure from its units' arrays and write its files into the folder `out`.
+@dataclass(frozen=True)
+class Drawing:
+    """All that a process of this machine needs to draw a figure: `entries` names those of its units in `cache`.
 
-    Raises: TypeError if `draw` returns anything but a matplotlib figure; whatever `draw` raises.
+    `module`, `parameters` and `limit` as in `work.Order`.
     """
-    provenance = plan.provenance()
-    drawn = {f"{unit}/{name}": array for unit, named in arrays.items() for name, array in named.items()}
-    contents = _pictures(plan, arrays, provenance) | {
-        "npz": encoded(drawn),
-        "json": (json.dumps(provenance, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-    }
-    files = {out / f"{plan.figure.slug}.{suffix}": content for suffix, content in contents.items()}
-    for file, content in files.items():
-        write_atomically(file, content)
-    return tuple(files)
+
+    module: str
+    parameters: bytes
+    provenance: Mapping[str, Any]
+    entries: Mapping[str, str]
+    cache: UnitCache
+    limit: float | None
 
 
-def _pictures(plan: FigurePlan, arrays: Mapping[str, Arrays], provenance: Mapping[str, Any]) -> dict[str, bytes]:
+def draw_figure(order: Drawing) -> dict[str, bytes]:
+    """The files of a figure by suffix. Switches matplotlib to its Agg backend for this process.
+
+    Raises: DamagedEntryError; TypeError if `draw` returns anything but a matplotlib figure; whatever `draw` raises.
+    """
+    matplotlib.use("agg")
+    figure, parameters = importlib.import_module(order.module).FIGURE, pickle.loads(order.parameters)
+    with time_limit(order.limit):
+        arrays = {unit: order.cache.read(entry) for unit, entry in order.entries.items()}
+        drawn = {f"{unit}/{name}": array for unit, named in arrays.items() for name, array in named.items()}
+        return _pictures(figure, parameters, arrays, order.provenance) | {
+            "npz": encoded(drawn),
+            "json": (json.dumps(order.provenance, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        }
+
+
+def _pictures(
+    figure: Figure[Any], parameters: Any, arrays: Mapping[str, Arrays], provenance: Mapping[str, Any]
+) -> dict[str, bytes]:
     """The picture as PDF and PNG, with the provenance in their metadata."""
     text = json.dumps(provenance, ensure_ascii=False, allow_nan=False)
     title, caption = provenance["title"], provenance["caption"]
@@ -47,9 +65,9 @@ def _pictures(plan: FigurePlan, arrays: Mapping[str, Arrays], provenance: Mappin
     open_before = set(plt.get_fignums())
     try:
         with paper_style():
-            picture = plan.figure.draw(arrays, plan.parameters)
+            picture = figure.draw(arrays, parameters)
             if not isinstance(picture, matplotlib.figure.Figure):
-                raise TypeError(f"draw of {plan.figure.key}: must return a matplotlib Figure, got {picture!r}")
+                raise TypeError(f"draw of {figure.key}: must return a matplotlib Figure, got {picture!r}")
             contents = {}
             for suffix, entries in metadata.items():
                 contents[suffix] = _saved(picture, suffix, entries)

@@ -1,7 +1,7 @@
 """Running figures: compute the units that are not in the cache, draw each figure as soon as its units are there.
 
 One failure stops nothing else. What is done is kept: after Ctrl-C, a full disk or `kill -9`, the next run computes
-only what was in progress. Workers compute and answer with the arrays; this process stores them and draws.
+only what was in progress. Workers compute and draw, and answer with arrays and pictures; this process stores them.
 """
 
 import functools
@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-from ..files import writable_folder
-from ..processes import Job, Raised, refuse_limits, work_through
+from ..files import writable_folder, write_atomically
+from ..processes import Job, Raised, Sealed, refuse_limits, work_through
 from .cache import DamagedEntryError, UnitCache
 from .figure import Figure
-from .output import save_figure
+from .output import Drawing, draw_figure
 from .plan import FigurePlan, Unit, figure_plan, plain, root_of
 from .progress import (
     Event,
@@ -33,7 +31,7 @@ from .progress import (
     UnitFailed,
     UnitStarted,
 )
-from .sources import SourceTree, carrying
+from .sources import Sources, SourceTree, carrying
 from .work import Computed, Order, compute_unit
 
 
@@ -74,14 +72,15 @@ def run_figures(
     data_dir: folder of the data files, given to each figure's `data`.
     jobs: processes that compute; 1 computes in this process. Of an `executor`: how many workers it has.
     recompute: compute every unit, and put it in the place of its entry.
-    time_limit: seconds that a unit may take in a worker process; past it the worker ends itself, with the traceback
-    of every thread on its stderr, and the unit counts as lost with it.
+    time_limit: seconds that a unit or a drawing may take in a worker process; past it the worker ends itself, with
+    the traceback of every thread on its stderr, and the unit or figure counts as lost with it.
     executor: any, on this machine or others. Its workers need this version of pctheory, and `data_dir` at the same
-    path; not the checkout nor `out`: code goes with each unit, and the arrays come back with its result.
+    path; not the checkout nor `out`: code goes with each unit, the arrays come back with its result, and this
+    process draws.
     initializer: called before each unit where it is computed; importable, and harmless when called again.
     on_progress: called in this thread with each event.
 
-    Switches matplotlib to its Agg backend for this process. What raises in a unit or a drawing is recorded; Ctrl-C
+    Switches matplotlib to its Agg backend where it draws. What raises in a unit or a drawing is recorded; Ctrl-C
     kills the workers and passes on as KeyboardInterrupt.
 
     Raises: ValueError if `out` cannot be written, `preset` is unknown to a figure, or `jobs` or `time_limit` is not
@@ -99,7 +98,7 @@ def run_figures(
         with_code=executor is not None,
         on_progress=on_progress,
     )
-    work_through([run], executor, jobs)
+    work_through([run], executor, run.of_use(jobs))
     return run.result()
 
 
@@ -110,7 +109,9 @@ class FigureRun:
     out: Path
     cache: UnitCache
     report: Progress
-    jobs: deque[Job[Unit]] = field(default_factory=deque)
+    limit: float | None
+    elsewhere: bool
+    jobs: deque[Job[Any]] = field(default_factory=deque)  # of a Unit to compute, a FigurePlan to draw
     plans: dict[str, FigurePlan] = field(default_factory=dict)
     unfinished: dict[str, int] = field(default_factory=dict)  # units, by figure
     drawn: dict[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -132,9 +133,10 @@ class FigureRun:
         with_code: bool,
         on_progress: Progress,
     ) -> "FigureRun":
-        """A run of which everything is done that needs no unit computed. Arguments and errors of `run_figures`.
+        """A run that knows what there is to do. Arguments and errors of `run_figures`.
 
-        with_code: the code of its figure goes with each unit, for workers that need not have the checkout.
+        with_code: the code of its figure goes with each unit, for workers that need not have the checkout, and
+        this process draws.
         """
         chosen = {figure.key: figure for figure in figures}
         if not chosen:
@@ -142,17 +144,23 @@ class FigureRun:
         for figure in chosen.values():
             figure.parameters(preset)
         folder = writable_folder(out.absolute())
-        run = cls(out, UnitCache(writable_folder(folder / ".cache")), on_progress)
-        matplotlib.use("agg")
+        cache = UnitCache(writable_folder(folder / ".cache"))
+        run = cls(out, cache, on_progress, time_limit, elsewhere=with_code)
         run._plan(chosen.values(), preset)
         order = functools.partial(
             Order, data_dir=data_dir.absolute() if data_dir else None, initializer=initializer, limit=time_limit
         )
-        run.jobs = run._jobs(run._missing(recompute), order)
+        units = run._jobs(run._missing(recompute), order)
         if with_code:
             codes = {key: plan.sources.code(root_of(plan.figure)) for key, plan in run.plans.items()}
-            run.jobs = carrying(run.jobs, lambda unit: codes[unit.figure.key])
+            units = carrying(units, lambda unit: codes[unit.figure.key])
+        run.jobs += units
         return run
+
+    def of_use(self, processes: int) -> int:
+        """How many of so many processes are of use: only this one where there is but one figure to draw."""
+        only_one = len(self.jobs) < 2 and all(isinstance(job.what, FigurePlan) for job in self.jobs)
+        return 1 if only_one else processes
 
     def _plan(self, figures: Iterable[Figure[Any]], preset: str) -> None:
         """Lay out the units of each figure."""
@@ -161,7 +169,7 @@ class FigureRun:
             try:
                 plan = figure_plan(figure, preset, tree(root_of(figure)))
             except Exception as error:
-                self._figure_failed(figure, error)
+                self._figure_failed(figure, Raised.by(error))
             else:
                 self.plans[figure.key] = plan
                 self.unfinished[figure.key] = len(plan.units)
@@ -195,9 +203,11 @@ class FigureRun:
                 jobs.append(Job(unit, compute_unit, (order(unit.figure.module, parameters),)))
         return jobs
 
-    def finished(self, job: Job[Unit], outcome: Any) -> None:
-        """What came of a unit: stored, and its figure drawn once it has all of its."""
-        if isinstance(outcome, Computed):
+    def finished(self, job: Job[Any], outcome: Any) -> None:
+        """What came of a unit: stored, and its figure to be drawn once it has all of its. What came of a figure."""
+        if isinstance(job.what, FigurePlan):
+            self._keep(job.what, outcome)
+        elif isinstance(outcome, Computed):
             self._store(job.what, outcome)
         else:
             self._unit_failed(job.what, outcome)
@@ -205,8 +215,7 @@ class FigureRun:
     def _store(self, unit: Unit, computed: Computed) -> None:
         """Put the arrays into the cache, unless the name of the entry no longer says what they came from."""
         try:
-            if changed := unit.sources.changed():
-                raise RuntimeError(f"{', '.join(changed)} changed while the unit was computed; run again")
+            _require_unchanged(unit.sources, "the unit was computed")
             self.cache.write(unit.entry, computed.payload)
         except (OSError, RuntimeError) as error:
             self._unit_failed(unit, Raised.by(error))
@@ -215,9 +224,10 @@ class FigureRun:
             self.report(UnitDone(*self._counted(unit), computed.seconds))
             self._draw_when_complete(unit.figure)
 
-    def started(self, job: Job[Unit]) -> None:
-        """A unit was handed over."""
-        self.report(UnitStarted(*self._where(job.what)))
+    def started(self, job: Job[Any]) -> None:
+        """A unit was handed over, or a figure to draw."""
+        if isinstance(job.what, Unit):
+            self.report(UnitStarted(*self._where(job.what)))
 
     def result(self) -> RunResult:
         """What the run came to."""
@@ -238,22 +248,44 @@ class FigureRun:
         self.failures.append(failure)
         self.report(UnitFailed(*self._counted(unit), failure))
 
-    def _figure_failed(self, figure: Figure[Any], error: Exception) -> None:
-        raised = Raised.by(error)
+    def _figure_failed(self, figure: Figure[Any], raised: Raised) -> None:
         failure = Failure(figure.key, None, None, raised.error, raised.traceback)
         self.failures.append(failure)
         self.report(FigureFailed(figure.key, failure))
 
     def _draw_when_complete(self, figure: Figure[Any]) -> None:
-        """Draw a figure once all its units are in the cache: what is drawn is what is stored."""
+        """Have a figure drawn once all its units are in the cache: what is drawn is what is stored."""
         if self.unfinished[figure.key] or figure.key in {failure.figure for failure in self.failures}:
             return
         plan = self.plans[figure.key]
         try:
-            arrays = {unit.name: self.cache.read(unit.entry) for unit in plan.units}
-            files = save_figure(plan, arrays, self.out)
+            parameters, entries = pickle.dumps(plan.parameters), {unit.name: unit.entry for unit in plan.units}
+            order = Drawing(figure.module, parameters, plan.provenance(), entries, self.cache, self.limit)
         except Exception as error:
-            self._figure_failed(figure, error)
+            self._figure_failed(figure, Raised.by(error))
+            return
+        if self.elsewhere:
+            self._keep(plan, Sealed.of("", draw_figure, order).opened())
         else:
-            self.drawn[figure.key] = files
-            self.report(FigureDrawn(figure.key, files))
+            self.jobs.append(Job(plan, draw_figure, (order,)))
+
+    def _keep(self, plan: FigurePlan, outcome: Any) -> None:
+        """Write the files of a figure, unless they no longer show what their provenance says."""
+        if isinstance(outcome, Raised):
+            self._figure_failed(plan.figure, outcome)
+            return
+        try:
+            _require_unchanged(plan.sources, "the figure was drawn")
+            files = {self.out / f"{plan.figure.slug}.{suffix}": content for suffix, content in outcome.items()}
+            for file, content in files.items():
+                write_atomically(file, content)
+        except (OSError, RuntimeError) as error:
+            self._figure_failed(plan.figure, Raised.by(error))
+        else:
+            self.drawn[plan.figure.key] = tuple(files)
+            self.report(FigureDrawn(plan.figure.key, tuple(files)))
+
+
+def _require_unchanged(sources: Sources, meanwhile: str) -> None:
+    if changed := sources.changed():
+        raise RuntimeError(f"{', '.join(changed)} changed while {meanwhile}; run again")
