@@ -194,6 +194,21 @@ def test_what_does_not_converge_is_reported():
 
 
 @pytest.mark.parametrize(
+    ("variance", "precision", "message"),
+    [
+        (1e-4, 1.0, "chain: no band with both of its edges was found"),
+        (1e-8, 2.0, r"chain: the bands found hold 0\.9588 of the mass"),
+        (1e-300, 1.0, "chain: no band"),
+        (1.0, 1e-285, "chain: the support reaches below 1e-280"),
+    ],
+)
+def test_bands_that_are_missed_are_refused(variance: float, precision: float, message: str):
+    """Marchenko and Pastur's, of two of six directions, beside an atom."""
+    with pytest.raises(NotConvergedError, match=message):
+        activity_hessian_law(RandomChain((4, 6, 2), (1.0, variance), (0.0, 0.0), (precision, precision)))
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: activity_hessian_law(chain((4, 4), 1.0)), r"widths are \(4, 4\): no hidden layer"),

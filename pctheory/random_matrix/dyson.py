@@ -192,7 +192,9 @@ class DysonEquation:
             if linear > 3:  # three more rungs, for a tail of little mass
                 return found
             x /= RUNG
-        raise NotConvergedError("the support reaches below 1e-280, where numbers end; no density is reported")
+        raise NotConvergedError(
+            "chain: the support reaches below 1e-280, no number's square; no density is reported"
+        )
 
     def near_axis(
         self, points: Real, ladder: list[Resolvents], heights: Sequence[float] = DESCENT
