@@ -421,7 +421,7 @@ def driven(body: Callable[[st.DataObject], None], examples: int, seed: int | Non
 def run_suite(suite: Callable[[Fuzz, int, int | None, Sequence[str]], None], arguments: Sequence[str]) -> None:
     """`EXAMPLES [SEED|-] [TARGET...]`: examples for each target; prints inputs and defects as a line of JSON.
 
-    With a seed, in rounds of all targets, and a line after each: the last one counts.
+    With a seed, in rounds of all targets, each with a seed of its own and a line after it: the last one counts.
     """
     for module in pkgutil.walk_packages([str(PACKAGE)], "pctheory."):  # all of one state of the code
         if not module.name.endswith("__main__"):
@@ -430,7 +430,7 @@ def run_suite(suite: Callable[[Fuzz, int, int | None, Sequence[str]], None], arg
     fuzz, left, number = Fuzz(), int(examples), 0
     while left > 0:
         count = left if seed == "-" else min(left, ROUND)
-        suite(fuzz, count, None if seed == "-" else int(seed) + number, only)
+        suite(fuzz, count, None if seed == "-" else 1000 * int(seed) + number, only)
         left, number = left - count, number + 1
         defects = sorted(fuzz.defects.values(), key=lambda defect: (defect.what, defect.target))
         print(json.dumps({"inputs": fuzz.inputs, "defects": [asdict(d) for d in defects]}), flush=True)
