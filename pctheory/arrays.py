@@ -21,7 +21,7 @@ def double_array(value: ArrayLike | Sequence[Any], name: str, *, ndim: int | Non
 
 
 def double_arrays(values: Mapping[str, ArrayLike | Sequence[Any]], *, ndim: int | None = None) -> list[Array]:
-    """`double_array` of each, by its name; together they take little longer than one."""
+    """`double_array` of each, by its name, in one transfer."""
     return all_on_device([own_array(value, name, ndim=ndim) for name, value in values.items()])
 
 
@@ -69,7 +69,7 @@ def on_device(made: np.ndarray) -> Array:
 
 
 def all_on_device(arrays: Sequence[ArrayLike]) -> list[Array]:
-    """`on_device` of those that are NumPy's, in one go: each by itself takes three times as long."""
+    """`on_device` of those that are NumPy's, in one transfer: for nine, two thirds of the time of nine."""
     placed = iter(jax.device_put([array for array in arrays if not isinstance(array, jax.Array)]))
     return [array if isinstance(array, jax.Array) else next(placed) for array in arrays]
 
@@ -111,7 +111,7 @@ def entry(stack: Array, index: Index) -> Array:
 
 
 def entries(places: Iterable[tuple[Array, Index]]) -> list[Array]:
-    """`entry` of each stack at each index; together they take little longer than one."""
+    """`entry` of each stack at each index, in one transfer."""
     return all_on_device([np.asarray(s)[index] if _at_hand(s) else s[index] for s, index in places])
 
 

@@ -66,12 +66,6 @@ def few_compiled_functions(request):
     request.config.worked_since_look = worked
 
 
-def pytest_sessionfinish():
-    """pytest looks through the whole heap five times at the end, for errors of what is garbage: once is enough."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture
 def run_python():
     """Run code in a fresh interpreter and return what it printed."""

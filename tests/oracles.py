@@ -122,7 +122,21 @@ def linear_system(case: "Case") -> tuple[np.ndarray, np.ndarray]:
         bidiagonal[stops[l] : stops[l + 1], stops[l - 1] : stops[l]] = -a
     bidiagonal = bidiagonal[:, :hidden]  # the output is clamped
     weighted = bidiagonal.T * np.repeat(case.precisions, case.widths[1:])
-    return weighted @ bidiagonal, target @ weighted.T
+    return _sparse_product(weighted, bidiagonal), _sparse_product(target, weighted.T)
+
+
+def _sparse_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a b; for numbers other than floats past the zeros."""
+    if a.dtype != object:
+        return a @ b
+    entries = [[(j, v) for j, v in enumerate(row) if v] for row in b.tolist()]
+    total = np.zeros((len(a), b.shape[1]), dtype=object).tolist()
+    for row, found in zip(a.tolist(), total, strict=True):
+        for k, u in enumerate(row):
+            if u:
+                for j, v in entries[k]:
+                    found[j] += u * v
+    return np.array(total, dtype=object).reshape(len(a), b.shape[1])
 
 
 def condition(case: "Case") -> float:

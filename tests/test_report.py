@@ -260,7 +260,7 @@ def test_what_is_stale_missing_or_gone_is_said(tmp_path):
 
 
 def test_the_code_shown_is_what_the_check_needs_of_its_file(tmp_path):
-    code = checked_claims(small(tmp_path))["a/holds"].code
+    code = "\n".join(checked_claims(small(tmp_path))["a/holds"].code)
     assert code.index("def holds") < code.index("LIMIT = 1e-12") < code.index("def _error")
     assert "_not_needed" not in code
     assert "def rests" not in code

@@ -63,11 +63,16 @@ class Source:
         first = nodes.pop(id(self.definitions[name]))
         return [first, *sorted(nodes.values(), key=lambda node: node.lineno)]
 
+    @cached_property
+    def lines(self) -> list[str]:
+        """The text, line by line."""
+        return self.text.splitlines()
+
     def written(self, node: ast.stmt) -> str:
         """The text of a definition, with its decorators."""
         decorators = getattr(node, "decorator_list", [])
         start = min([node.lineno, *(decorator.lineno for decorator in decorators)])
-        return "\n".join(self.text.splitlines()[start - 1 : node.end_lineno])
+        return "\n".join(self.lines[start - 1 : node.end_lineno])
 
 
 @dataclass(frozen=True)
@@ -103,17 +108,21 @@ class CheckedClaim:
         """Where its check begins."""
         return self.file.definitions[self.function].lineno
 
+    @cached_property
+    def _needed(self) -> list[ast.stmt]:
+        return self.file.needed(self.function)
+
     @property
-    def code(self) -> str:
-        """The check and what it needs of its own file."""
-        return "\n\n\n".join(self.file.written(node) for node in self.file.needed(self.function))
+    def code(self) -> list[str]:
+        """The check and what it needs of its own file, each definition by itself."""
+        return [self.file.written(node) for node in self._needed]
 
     @cached_property
     def theorems(self) -> set[str]:
         """The functions of pctheory.induction that the check calls."""
         return {
             node.attr
-            for top in self.file.needed(self.function)
+            for top in self._needed
             for node in ast.walk(top)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "induction"
         }

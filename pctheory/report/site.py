@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +108,10 @@ class ClaimPage:
         told = ("counterexample", "difference", "search")
         return [e["detail"] for e in self.evidence if e["kind"] in told and e["detail"]]
 
-    @cached_property
+    @property
     def code(self) -> Markup:
         """The check, highlighted."""
-        return Markup(highlight(self.claim.code, PythonLexer(), HtmlFormatter(nowrap=True)))
+        return Markup("\n\n").join(map(_highlighted, self.claim.code))
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,12 @@ def _claim_pages(
         )
         for key, claim in claims.items()
     }
+
+
+@cache
+def _highlighted(code: str) -> Markup:
+    """A definition, which several checks of its file may need."""
+    return Markup(highlight(code, PythonLexer(), HtmlFormatter(nowrap=True)))
 
 
 def _named(what: str, text: str) -> Markup:
