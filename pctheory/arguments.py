@@ -20,7 +20,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import wraps
-from numbers import Real
+from numbers import Rational, Real
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeGuard, TypeVar, Union, cast
 
 import jaxtyping
@@ -38,14 +38,18 @@ LONGEST = 60  # characters of a value in an error
 
 
 def public(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, which refuses arguments that are not of the kind its annotations say, with TypeError."""
+    """`function`, which refuses arguments that are not of the kind its annotations say, with TypeError.
+
+    Fractions become floats where those are asked for: neither NumPy nor JAX computes with them.
+    """
     parameters = inspect.signature(function).parameters
     named = ((name, _kind(parameter.annotation)) for name, parameter in parameters.items())
     kinds = {name: kind for name, kind in named if kind is not None}
     ordered = [(place, name) for place, name in enumerate(parameters) if name in kinds]
+    floats = {name for name, parameter in parameters.items() if _asks_for_float(parameter.annotation)}
 
     @wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+    def checked(*args: Any, **kwargs: Any) -> R:
         for place, name in ordered:
             if place < len(args):
                 value = args[place]
@@ -56,6 +60,11 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
             words, fits = kinds[name]
             if not fits(value):
                 raise TypeError(f"{name} is {shown(value)}, expected {words}")
+            if name in floats and not isinstance(value, float | int) and isinstance(value, Rational):
+                if place < len(args):
+                    args = (*args[:place], float(value), *args[place + 1 :])
+                else:
+                    kwargs[name] = float(value)
         return function(*args, **kwargs)
 
     return checked
@@ -175,6 +184,10 @@ def _kind(annotation: Any) -> Kind | None:
     if isinstance(annotation, type) and annotation.__module__.partition(".")[0] in CHECKED_PACKAGES:
         return f"a {annotation.__name__}", lambda value: isinstance(value, annotation)
     return None
+
+
+def _asks_for_float(annotation: Any) -> bool:
+    return annotation is float or float in typing.get_args(annotation)
 
 
 def _one_of(members: Sequence[Any]) -> Kind | None:

@@ -13,6 +13,7 @@ import scipy.sparse
 
 import pctheory
 from pctheory import dynamics, nonlinear, random_matrix, saddles
+from pctheory.arguments import public
 from pctheory.saddles import Derivatives
 
 
@@ -576,6 +577,39 @@ def test_fractions_and_whole_numbers_of_any_size_are_numbers():
     matrix = [[2.0, 1.0], [1.0, 0.0]]
     low, _ = pctheory.enclosed_extremes(matrix, goal=Fraction(1, 2))
     assert low.overlaps(pctheory.enclosed_extremes(matrix, goal=1e-9)[0])
+
+
+CHAIN = random_matrix.RandomChain((4, 4, 4), (0.25, 0.25))
+WITH_A_FLOAT: dict[str, Callable[[float], object]] = {
+    "width": lambda v: pctheory.spectral_density(np.eye(3), points=np.zeros(2), width=v).density,
+    "variance": lambda v: pctheory.standard((2, 3, 1), seed=0, variance=v).weights,
+    "decay": lambda v: pctheory.activity_hessian_spectrum(net(), decay=v),
+    "level": lambda v: pctheory.log_log_fit([1.0, 2.0, 4.0], [1.0, 2.5, 4.0], level=v),
+    "tolerance of a law": lambda v: random_matrix.activity_hessian_law(CHAIN, tolerance=v / 2**32).densities,
+    "tolerance of inference": lambda v: (
+        nonlinear.inference_to_stationarity(
+            nonlinear.NonlinearPCN(net(), jax.numpy.tanh), X, Y, tolerance=v / 2**10
+        ).activities
+    ),
+}
+
+
+@pytest.mark.parametrize("call", WITH_A_FLOAT.values(), ids=WITH_A_FLOAT.keys())
+def test_fractions_do_where_floats_are_asked_for(call: Callable[[float], object]):
+    one, other = call(0.25), call(Fraction(1, 4))
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), one, other))
+
+
+def test_only_what_is_asked_for_as_a_float_becomes_one():
+    @public
+    def given(a: float, b: object, *, c: float | None = None) -> tuple[object, ...]:
+        return a, b, c
+
+    half = Fraction(1, 2)
+    found = given(half, half, c=half)
+    assert found == (0.5, half, 0.5)
+    assert [type(value) for value in found] == [float, Fraction, float]
+    assert [type(value) for value in given(2, 2**70, c=half)] == [int, int, float]
 
 
 @pytest.mark.parametrize(("call", "text"), MEMORY.values(), ids=MEMORY.keys())

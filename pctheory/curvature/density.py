@@ -11,7 +11,7 @@ from jaxtyping import ArrayLike, Float
 from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import LinearOperator
 
-from ..arguments import OVERFLOW_IS_REPORTED, public, random_generator, whole_number
+from ..arguments import OVERFLOW_IS_REPORTED, positive_number, public, random_generator, whole_number
 from ..arrays import checked_array
 from ..network import finite_result, refuse_too_large
 from .operators import Product, symmetric_operator
@@ -52,8 +52,7 @@ def spectral_density(
     """
     product, size = symmetric_operator(matrix)
     points = np.ascontiguousarray(checked_array(points, "points", ndim=1))
-    if not 0 < width < np.inf:
-        raise ValueError(f"width is {width}, expected a positive finite number")
+    width = positive_number("width", width)
     probes, steps = whole_number("probes", probes, 2), whole_number("steps", steps, 1)
     refuse_too_large("spectral_density", (min(steps, size), size), "take fewer steps and a larger width")
     rng = random_generator(seed)

@@ -171,8 +171,12 @@ def _solution(
     tolerances: _Tolerances,
     **options: Any,
 ) -> diffrax.Solution:
-    def velocity(t: Any, weights: PyTree, args: Any) -> PyTree:
+    @jax.jit  # the solver writes it down in several places: so it is traced and lowered once
+    def downhill(weights: PyTree) -> PyTree:
         return jax.tree.map(jnp.negative, rule.gradient(net.with_weights(weights), *batch))
+
+    def velocity(t: Any, weights: PyTree, args: Any) -> PyTree:
+        return downhill(weights)
 
     return diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),
