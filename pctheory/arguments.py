@@ -78,11 +78,13 @@ def shown(value: object) -> str:
         value is None
         or is_number(value)
         or isinstance(value, bool | np.bool_ | complex)
-        or (isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value))
+        or (isinstance(value, list | tuple) and all(isinstance(item, bool) or is_number(item) for item in value))
     ):
         text = str(value)
     elif (shape := getattr(value, "shape", None)) is not None and isinstance(shape, tuple):
         text = f"a {type(value).__name__} of shape {shape}"
+    elif isinstance(value, int):
+        text = "more than 1e308" if value > 0 else "less than -1e308"
     else:
         text = f"a {type(value).__name__}"
     text = " ".join(text.split())

@@ -301,6 +301,9 @@ def _dataset_from_files(name: str, source: FileSet, data_dir: str | os.PathLike[
     contents = _contents(source, Path(data_dir) / name)
     x, y = _normalised(source, name, {file.name: contents[file.name] for file in source.train})
     x_test, y_test = _normalised(source, name, {file.name: contents[file.name] for file in source.test})
+    if x.shape[1] != x_test.shape[1]:
+        of_train, of_test = source.train[0].name, source.test[0].name
+        raise ValueError(f"{of_test}: {x_test.shape[1]} pixels an image, but {of_train} has {x.shape[1]}; {remedy}")
     identity = [*(file.sha256 for file in source.files), repr((source.mean, source.std))]
     return Dataset(name, x, y, x_test, y_test, _fingerprint(part.encode() for part in identity))
 

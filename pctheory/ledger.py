@@ -206,7 +206,7 @@ def read_ledger(path: Path) -> Content:
         )
     problem = next(_misshapen(content), None)
     if problem:
-        raise ValueError(f"ledger {path}: {problem}; {AGAIN}")
+        raise ValueError(f"ledger {path}: {' '.join(problem.split())}; {AGAIN}")  # a key may hold anything
     return content
 
 

@@ -414,10 +414,11 @@ def mupc(
 
     A network without hidden layer has a_1 = 1/sqrt(N_0) only. Source: mupc-2025, table 1.
     """
+    drawn = random_weights(widths, seed)
     scalings = _ntp_scalings(widths, skips)
     if len(widths) > 2:
         scalings[-1] = 1 / widths[-2]
-    return _parameterised(random_weights(widths, seed), scalings, skips, gamma, output_precision)
+    return _parameterised(drawn, scalings, skips, gamma, output_precision)
 
 
 def _ntp_scalings(widths: Sequence[int], skips: bool) -> np.ndarray:

@@ -335,6 +335,25 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         TypeError,
         "record returns 'text', expected numbers and arrays of them",
     ),
+    "a text for a record of a flow": (
+        lambda: dynamics.weight_flow(
+            pctheory.loss,
+            net(),
+            X,
+            Y,
+            times=[0.0],
+            record=lambda *_: "text",
+            relative_tolerance=1e-3,
+            absolute_tolerance=1e-6,
+        ),
+        TypeError,
+        "record returns 'text', expected numbers and arrays of them",
+    ),
+    "a whole number of 5001 digits among numbers": (
+        lambda: pctheory.log_log_fit([10**5000, 1, 2], [1.0, 2.0, 3.0]),
+        TypeError,
+        "x is a list, expected a list of numbers",
+    ),
     "a generator for a record of learning": (
         lambda: pctheory.weight_descent(
             pctheory.loss, net(), (X[None], Y[None]), optax.sgd(0.1), record=lambda *_: (v for v in [1.0])
@@ -390,6 +409,16 @@ CALL: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: saddles.exact_classification([[[1]], [[1]]], [[1]], [[10**400]]),
         FloatingPointError,
         "exact_classification: a derivative is beyond double precision",
+    ),
+    "a sparse matrix for the least value": (
+        lambda: saddles.exact_classification([[[1]], [[1]]], [[1]], [[1]], least=scipy.sparse.csr_matrix([[1.0]])),
+        TypeError,
+        "least is a csr_matrix of shape (1, 1), expected a number",
+    ),
+    "a width beyond double precision": (
+        lambda: pctheory.mupc([10**400, 3, 1], seed=0),
+        MemoryError,
+        "weights: more than 1e308 numbers need more than 1e20 GiB",
     ),
     "a key of JAX among times": (
         lambda: pctheory.escape_time([jax.random.key(0)], [1.0], threshold=0.5),

@@ -178,6 +178,29 @@ def test_overflow_is_reported_with_its_layer(function):
         function(chain)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        expected_rescaling,
+        rescaling_moments,
+        expected_forward_pass,
+        expected_relu_forward_pass,
+        typical_forward_pass,
+    ],
+)
+@pytest.mark.parametrize("skip", [0.0, 1e300])
+def test_overflow_within_a_layer_is_reported_without_a_warning(function, skip):
+    chain = RandomChain((2, 10**18, 10**18, 10**18), (1.0, 1e300, 1e300), (0.0, skip, skip), (1.0, 1e-300, 1.0))
+    with pytest.raises(FloatingPointError, match=r"layer \d is (inf|nan), beyond double precision"):
+        function(chain)
+
+
+def test_variance_of_the_forward_pass_has_no_size():
+    for variance in (5e-324, 1e-300, 1.0, 1e300):
+        assert forward_pass_variance(RandomChain((3, 4), (variance,))) == pytest.approx(2 / 4)
+        assert forward_pass_variance(RandomChain((4, 4), (variance,), (1e-200,)))[0] <= 2 / 4
+
+
 def test_zero_input_stays_zero():
     assert not expected_forward_pass(CHAIN, 0.0).any()
     assert not typical_forward_pass(CHAIN, 0.0).any()

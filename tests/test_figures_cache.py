@@ -71,6 +71,8 @@ def test_whatever_an_archive_says_it_is_an_archive_or_named_in_one_line():
                 kinds.add(str(error))
     assert {line.partition(" (")[0] for line in kinds} == {"is no archive of arrays"}
     assert {"is no archive of arrays (NotImplementedError)", "is no archive of arrays (RuntimeError)"} < kinds
+    with pytest.raises(ValueError, match=r"is no archive of arrays \(TokenError\)"):
+        decoded(b"\x93NUMPY\x01\x00\x02\x00(\n")  # one array, whose header does not end
 
 
 def test_entry_is_never_unpickled(tmp_path):

@@ -172,6 +172,7 @@ REFUSED = {
         "claim a/holds: false_twins 1: rejected is 1, expected true or false",
     ),
     "uses": (signed(planted(OLD, ("claims", 0, "uses"), ["b/no"])), "claim a/holds: uses b/no, which is not there"),
+    "uses, in two lines": (signed(planted(OLD, ("claims", 0, "uses"), ["b\nno"])), "uses b no, which is not there"),
     "twice": (signed(OLD | {"claims": OLD["claims"] * 2}), "claim a/holds: is there twice"),
 }  # fmt: skip
 

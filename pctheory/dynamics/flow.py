@@ -21,7 +21,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from ..arguments import number, numbers, public, refuse_too_large
 from ..arrays import number_returned, weight_count
 from ..network import double_array, finite_result, is_concrete
-from .arguments import at_least_one, positive
+from .arguments import at_least_one, positive, recorded
 from .learning import GradientRule, Network, Objective, WeightRecord
 
 Quantity = Callable[[Any, Array, Array], Array]
@@ -202,7 +202,7 @@ def _weight_flow(
     solution = _solution(rule, net, batch, tolerances, t1=times[-1], saveat=diffrax.SaveAt(ts=times))
     reached = diffrax.is_successful(solution.result)
     weights = jax.tree.map(lambda w: jnp.where(jnp.isfinite(w), w, jnp.nan), solution.ys)  # inf where unreached
-    records = jax.lax.map(lambda w: rule.record(net.with_weights(w), *batch), weights)
+    records = jax.lax.map(lambda w: recorded(rule.record(net.with_weights(w), *batch)), weights)
     last = net.with_weights(jax.tree.map(lambda w: w[-1], weights))
     return WeightFlow(last, records, jnp.asarray(solution.stats["num_steps"])), reached
 

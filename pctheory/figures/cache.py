@@ -8,6 +8,7 @@ renamed files fail the digest.
 import hashlib
 import io
 import stat
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ def decoded(payload: bytes, *names: str) -> dict[str, npt.NDArray[Any]]:
         MemoryError,
         RuntimeError,
         zipfile.BadZipFile,
+        tokenize.TokenError,  # NumPy reads headers of old versions with it
     ) as error:
         raise ValueError(f"is no archive of arrays ({type(error).__name__})") from error
     for array in arrays.values():

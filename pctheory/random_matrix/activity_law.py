@@ -9,7 +9,7 @@ import numpy as np
 from numpy.polynomial.legendre import leggauss, legint, legval, legvander
 
 from ..arguments import public, refuse_too_large, whole_number
-from .bands import Search, atoms, bands
+from .bands import Search, apart, atoms, bands, mass_within
 from .dyson import DysonEquation, NotConvergedError, Real, Resolvents
 from .ensemble import RandomChain
 from .laws import Bands, Law, order_of
@@ -17,8 +17,10 @@ from .laws import Bands, Law, order_of
 NODES = 16  # of a panel of a band
 ROUGH = 5e-5  # mass in the last quarter of a panel's Legendre series, above which it is halved
 HALVINGS = 14  # at most: a density as steep as |x - x_0|^(-1/3) is then resolved to 1e-4
+PEAK = 2e-4  # mass that is not in the panels of a band, above which they are halved further
+FINER, NARROWEST = 18, 1e-10  # so many times more, but for panels of half that width in logarithms
 CIRCLE = 48  # places on the upper half of the circle that moments are integrated on, twice as far as the support
-MASS_ERROR = 1e-2  # where a band was missed; quadrature alone is off by about 1e-4 at most
+MASS_ERROR = 1e-3  # where a band is narrower than what is told apart; else quadrature is off by 1e-4 at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,24 +47,23 @@ def activity_hessian_law(
     density(x) = Im(mean of m over the columns at x + i0) / pi, with m of the matrix Dyson equation (`dyson.py`),
     solved at x itself; `cdf` is its quadrature on at least `points` places, more where it is steep; `moment` is a
     contour integral around the support. An atom needs N_l > N_{l-1} + N_{l+1} (for l = 1: N_1 > N_2), and is at
-    pi_l. `tolerance` bounds what one more iteration would change, relative, but within about 1e-5 of an atom, where
-    rounding changes more; bands are seen through a blur of 1e-8 of their place, so that those of variances below
-    about 1e-12 lose mass. Bands narrower than a hundredth of their place are looked for at the eigenvalues of the
-    mean only: where they lie beside one, as of widths 4, 6, 2 and variances of 1e-4, the chain is refused.
+    pi_l. `tolerance` bounds what one more iteration would change, relative, except where rounding changes more, as
+    beside an atom and in narrow bands. Bands are looked for wherever a contour integral tells of more than 1e-5 of
+    the mass; where a gap between two is narrower than a hundredth of its place, they may count as one. Edges are
+    known to 1e-6 of their place, and the density is seen through a blur of 1e-11: where a band is so narrow or so
+    steep that 1e-3 of the mass is lost, as for variances below 1e-8 beside an atom, the chain is refused.
 
     Raises ValueError without a hidden layer, without a random map above the first layer, and for `points` below 1;
     NotConvergedError (an ArithmeticError), never a density, where the fixed point is not reached within
-    `max_iterations` or bands were missed.
+    `max_iterations` or the density does not make up the mass.
     Source: own/dyson-spectrum. Twin: eigenvalues of sampled H_z. Cost: some 25 iterations of O(H) at each place.
     """
     points = whole_number("points", points, 1)
     refuse_too_large("activity_hessian_law", (chain.depth, chain.depth - 1), "take a shallower chain")
-    masses = atoms(chain)
-    poles = [place for place, _ in masses]
-    equation = DysonEquation.of(chain, poles=poles, tolerance=tolerance, max_iterations=max_iterations)
-    search = Search(equation, masses, equation.ladder())
-    found = bands(search, chain)
-    panels = _panels(search, _cuts(found, chain, points))
+    equation = DysonEquation.of(chain, tolerance=tolerance, max_iterations=max_iterations)
+    search = Search(equation, atoms(chain), equation.ladder())
+    found = bands(search)
+    panels = _whole(search, found, _panels(search, _cuts(found, chain, points)))
 
     def density(x: Any) -> Real:
         at = np.asarray(x, dtype=float)
@@ -76,8 +77,8 @@ def activity_hessian_law(
     mass = float(cdf(2 * equation.bound))
     if not abs(mass - 1) < MASS_ERROR:
         raise NotConvergedError(
-            f"chain: the bands found hold {mass:.4g} of the mass, expected 1: some were missed; "
-            "no density is reported"
+            f"chain: the quadrature of its density gives {mass:.4g}, expected 1: a band is too narrow or too "
+            "steep; no density is reported"
         )
     return ActivityHessianLaw(
         found,
@@ -135,11 +136,27 @@ def _cuts(found: Bands, chain: RandomChain, points: int) -> list[tuple[float, fl
     return [pair for low, high in parts for pair in pairwise(np.geomspace(low, high, pieces + 1).tolist())]
 
 
-def _panels(search: Search, cuts: list[tuple[float, float]]) -> list[_Panel]:
-    """Panels halved until they are smooth, ascending."""
+def _whole(search: Search, found: Bands, panels: list[_Panel]) -> list[_Panel]:
+    """The same, halved further in bands that hold a peak which fell between the places of a panel."""
+    parts = apart(np.log(found))
+    mass, _ = mass_within(search, parts)
+    whole: list[_Panel] = []
+    peaked: list[_Panel] = []
+    for low, high in found:
+        within = [panel for panel in panels if low <= panel.low and panel.high <= high]
+        expected = mass[(parts[:, 0] >= np.log(low)) & (parts[:, 1] <= np.log(high))].sum()
+        missed = abs(sum(panel.mass for panel in within) - expected) > PEAK
+        (peaked if missed else whole).extend(within)
+    halved = _panels(search, [(panel.low, panel.high) for panel in peaked], exact=True)
+    return sorted(whole + halved, key=lambda panel: panel.low)
+
+
+def _panels(search: Search, cuts: list[tuple[float, float]], exact: bool = False) -> list[_Panel]:
+    """Panels halved until they are smooth, and hold what they should where this is to be `exact`; ascending."""
     done: list[_Panel] = []
     near: Resolvents | None = None  # the solutions of the panels that were halved
-    for halving in range(HALVINGS + 1):
+    most = HALVINGS + FINER * exact
+    for halving in range(most + 1):
         if not cuts:
             break
         lows, highs = np.array(cuts).T
@@ -150,6 +167,9 @@ def _panels(search: Search, cuts: list[tuple[float, float]]) -> list[_Panel]:
         series = np.pi / 2 * (densities * places * half[:, None] * np.sin(ANGLES)) @ TRANSFORM
         rough = (np.abs(series[:, -NODES // 4 :]).max(axis=1) > ROUGH) & (halving < HALVINGS)
         sums = legint(series, lbnd=-1, axis=1)
+        if exact and halving < most:
+            mass, _ = mass_within(search, np.log(cuts))
+            rough |= (np.abs(legval(1.0, sums.T) - mass) > ROUGH / 4) & (half > NARROWEST)
         made = [_Panel(*cut, *rows) for cut, *rows in zip(cuts, places, densities, sums, strict=True)]
         done += [panel for panel, again in zip(made, rough, strict=True) if not again]
         again = np.repeat(rough, NODES)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.polynomial.legendre import leggauss
 
 from .dyson import Complex, DysonEquation, NotConvergedError, Real, Resolvents
 from .ensemble import RandomChain
@@ -11,11 +12,22 @@ from .laws import Bands
 # Between heights h and h/4 the imaginary part of the trace falls by 4 outside the support, not at all inside, and
 # by 2 at an edge where the density rises as a square root.
 FALL = 2.0
-SEARCH = (1.0, 0.1, 3e-3, 1e-6, 2.5e-7)  # relative heights for telling inside from outside on the grid
+SEARCH = (1.0, 0.1, 3e-3, 1e-6, 2.5e-7)  # relative heights for telling inside from outside on a grid
 NARROWING = (0.2, 0.01, 2.5e-3)  # the same within a bracket of an edge, relative to its width
-GRID = 200  # points on a logarithmic, and as many on a linear scale, beside the eigenvalues of the mean
+GRID = 200  # points on a logarithmic, and as many on a linear scale
 CUTS = 4  # points within a bracket of an edge
-CLOSE, LIGHT = 1e-6, 1e-6  # width and mass of a bracket at the end, both reached: an edge may be steep
+WIDEST = 2.0  # a gap, in logarithms, so that the half circle above it stays in the right half-plane
+POLE_ROUNDING = 100 * np.finfo(float).eps  # relative to the distance from an atom
+LEAST = 1e-5  # mass that is looked for in gaps, relative to that of all bands
+BLUR = 1e-9  # relative width of what is not told apart
+LONGER = 1e3 ** np.arange(1, 4)  # widths of a band that gaps beside it are cut at
+PIECES = 100  # that gaps are cut into at a time, for each layer, at most
+CLOSE, LIGHT = 1e-6, 1e-6  # width of a bracket at the end (less beside a narrow band) and its mass: it may be steep
+
+# Angles of a half circle and their weights, crowded at its ends, where bands may begin with a square root.
+_KNOTS, _WEIGHTS = leggauss(24)
+TURNS = np.pi * np.sin(np.pi / 4 * (1 + _KNOTS)) ** 2
+TURN_WEIGHTS = _WEIGHTS * np.pi**2 / 4 * np.sin(np.pi / 2 * (1 + _KNOTS))
 
 
 @dataclass(eq=False)
@@ -38,12 +50,18 @@ class Search:
         self.residual = float(np.max([self.residual, *(one.residual for one in solved)]))
         return solved
 
-    def density(self, found: Resolvents) -> Real:
-        """Of the continuous part, smoothed by the height of the places: the pole of each atom is taken off."""
+    def continuous(self, found: Resolvents) -> Complex:
+        """The trace of the continuous part: the pole of each atom is taken off."""
         trace = self.equation.trace(found)
         for place, mass in self.atoms:
             trace = trace - mass / (place - found.places)
-        density: Real = trace.imag / np.pi
+        return trace
+
+    def density(self, found: Resolvents) -> Real:
+        """Of the continuous part, smoothed by the height of the places; 0 where an atom's rounding hides it."""
+        density: Real = self.continuous(found).imag / np.pi
+        for place, mass in self.atoms:
+            density[density < POLE_ROUNDING * mass * place / np.abs(place - found.places) ** 2] = 0.0
         return density
 
     def density_at(self, points: Real) -> Real:
@@ -82,31 +100,97 @@ def atoms(chain: RandomChain) -> Bands:
     return tuple(sorted(found.items()))
 
 
-def bands(search: Search, chain: RandomChain) -> Bands:
-    """(lower edge, upper edge), ascending, from where a grid lies inside. Raises NotConvergedError for none."""
+def bands(search: Search) -> Bands:
+    """(lower edge, upper edge), ascending: those seen on a grid, and those that mass between them tells of.
+
+    Raises NotConvergedError where mass lies between the bands and none is found there.
+    """
+    continuous = 1 - sum(mass for _, mass in search.atoms)
     low, high = search.ladder[-1].places[0].imag, search.equation.bound
-    near = _centres(chain)
-    near = near[(near > low) & (near < high)]
-    grid = np.unique(np.concatenate([np.geomspace(low, high, GRID), np.linspace(low, high, GRID), near]))
-    solved = search.noted(search.equation.near_axis(grid, search.ladder, SEARCH))
-    inside = search.density(solved[-2]) < FALL * search.density(solved[-1])
+    grid = np.unique(np.concatenate([np.geomspace(low, high, GRID), np.linspace(low, high, GRID)]))
+    found = _bands_on(search, np.log(grid)[None])
+    gaps = _outside(found, np.log(low), np.log(high))
+    while len(gaps) <= PIECES * (len(search.equation.links) + 1):
+        mass, centre = mass_within(search, gaps)
+        hiding = (mass > LEAST * continuous) & (np.diff(gaps, axis=1)[:, 0] > BLUR)
+        if not hiding.any() and len(found):
+            return tuple((float(low), float(high)) for low, high in np.exp(found[np.argsort(found[:, 0])]))
+        if not hiding.any():
+            break
+        rows = _around(gaps[hiding], centre[hiding])
+        more = _bands_on(search, rows)
+        found = np.concatenate([found, more])
+        gaps = np.concatenate([_rest(row, more) for row in rows])
+    raise NotConvergedError(
+        f"chain: the bands that hold the mass near {np.exp(gaps[0, 0]):.4g} were not found; no density is reported"
+    )
+
+
+def _bands_on(search: Search, rows: Real) -> Real:
+    """Bands that hold places of the `rows`, each of them ascending from one end of a gap to the other.
+
+    All in logarithms, as below.
+    """
+    grid = rows.ravel()
+    solved = search.noted(search.equation.near_axis(np.exp(grid), search.ladder, SEARCH))
+    inside = (search.density(solved[-2]) < FALL * search.density(solved[-1])).reshape(rows.shape)
+    inside[:, [0, -1]] = False
+    inside = inside.ravel()
     turns = np.flatnonzero(inside[1:] != inside[:-1])
-    if not len(turns) or inside[0] or inside[-1]:
-        raise NotConvergedError("chain: no band with both of its edges was found; no density is reported")
     within = np.where(inside[turns], turns, turns + 1)  # the side of each bracket that lies inside
     without = np.where(inside[turns], turns + 1, turns)
-    edges = _narrowed(search, np.log(grid[within]), np.log(grid[without]), solved[1].values[:, within])
-    return tuple(zip(edges[0::2].tolist(), edges[1::2].tolist(), strict=True))
+    return _narrowed(search, grid[within], grid[without], solved[1].values[:, within]).reshape(-1, 2)
 
 
-def _centres(chain: RandomChain) -> Real:
-    """Eigenvalues of the mean of B, squared: where the narrow bands of maps of little variance lie."""
-    pi, s = np.sqrt(np.array(chain.precisions)), np.array(chain.skips)
-    mean = np.zeros((chain.depth, chain.depth - 1))
-    for l in range(chain.depth - 1):
-        mean[l, l], mean[l + 1, l] = pi[l], -pi[l + 1] * s[l + 1]
-    centres: Real = np.asarray(np.linalg.svd(mean, compute_uv=False), dtype=float) ** 2
-    return centres
+def apart(gaps: Real) -> Real:
+    """The same, none wider than `WIDEST`."""
+    parts = [np.linspace(low, high, int((high - low) / WIDEST) + 2) for low, high in gaps]
+    return np.concatenate([np.stack([part[:-1], part[1:]], axis=1) for part in parts])
+
+
+def _outside(found: Real, low: float, high: float) -> Real:
+    """Gaps between low, the bands and high; short beside a narrow band, so that it is far from no half circle."""
+    widths = found[:, 1] - found[:, 0]
+    starts, ends = [low, *found[:, 1]], [*found[:, 0], high]
+    gaps = []
+    for start, end, below, above in zip(starts, ends, [np.inf, *widths], [*widths, np.inf], strict=True):
+        cuts = np.concatenate([[start, end], start + below * LONGER, end - above * LONGER])
+        cuts = np.unique(cuts[(start <= cuts) & (cuts <= end)])
+        gaps.append(np.stack([cuts[:-1], cuts[1:]], axis=1))
+    return apart(np.concatenate(gaps))
+
+
+def mass_within(search: Search, gaps: Real) -> tuple[Real, Real]:
+    r"""Of the continuous part in each of the gaps, exact up to rounding: its mass and its mean place.
+
+    The moments are -1/pi Im of the integral of trace(e^w) (w - middle)^k e^w dw over the half circle above the gap.
+    """
+    middle, radius = gaps.mean(axis=1, keepdims=True), np.diff(gaps, axis=1) / 2
+    offsets = radius * np.exp(1j * TURNS)
+    places = np.exp(middle + offsets)
+    flat = places.ravel()
+    (found,) = search.noted(search.equation.near_axis(flat.real, search.ladder, (flat.imag / flat.real,)))
+    trace = search.continuous(found).reshape(places.shape)
+    shares = -(trace * places * 1j * offsets * TURN_WEIGHTS) / np.pi
+    mass: Real = shares.sum(axis=1).imag
+    with np.errstate(all="ignore"):  # there may be no mass
+        centre: Real = middle[:, 0] + (shares * offsets).sum(axis=1).imag / mass
+    return mass, centre
+
+
+def _around(gaps: Real, centre: Real) -> Real:
+    """Rows of five: each gap's ends, where its mass has its mean, and a place on either side of that."""
+    low, high = gaps.T
+    centre = np.where((low < centre) & (centre < high), centre, (low + high) / 2)
+    aside = (high - low) / 6
+    left, right = np.maximum(centre - aside, (low + centre) / 2), np.minimum(centre + aside, (centre + high) / 2)
+    return np.stack([low, left, centre, right, high], axis=1)
+
+
+def _rest(row: Real, found: Real) -> Real:
+    """What is left of a gap: outside the bands found in it; without any, cut on either side of the mean."""
+    new = found[(row[0] < found[:, 0]) & (found[:, 1] < row[-1])]
+    return _outside(new, row[0], row[-1]) if len(new) else np.stack([row[[0, 1, 3]], row[[1, 3, 4]]], axis=1)
 
 
 def _narrowed(search: Search, inner: Real, outer: Real, values: Complex) -> Real:
@@ -129,6 +213,7 @@ def _narrowed(search: Search, inner: Real, outer: Real, values: Complex) -> Real
         inner[left], outer[left] = ends[rows, np.maximum(count - 1, 0)], ends[rows, count + 1]
         width = np.abs(outer[left] - inner[left])
         mass = lower[rows, nearest] * np.exp(inner[left]) * width
-        left = left[(width > CLOSE) | (mass > LIGHT)]
-    edges: Real = np.exp((inner + outer) / 2)
+        extent = np.repeat(np.minimum(10 * (outer[1::2] - outer[0::2]), 1.0), 2)[left]
+        left = left[((width > CLOSE * extent) | (mass > LIGHT)) & (width > BLUR)]
+    edges: Real = (inner + outer) / 2
     return edges

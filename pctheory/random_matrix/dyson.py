@@ -28,12 +28,12 @@ Real: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 # Of the way to the edge of the half-plane a step may go; below SHORT the averaged fixed point does better.
 REACH, SHORT = 0.9, 0.2
-DESCENT = (1.0, 0.1, 3e-3, 1e-8)  # heights above the real axis, relative
+DESCENT = (1.0, 0.1, 3e-3, 1e-11)  # heights above the real axis, relative
 UPRIGHT = 10.0  # a height that is nearly the imaginary axis
 PATIENCE, CLOSEST = 25, 1.01  # iterations before a height between is tried, and the least ratio of heights
 # Which of a pair's three responses are to what arrives from the left, which to what arrives from the right.
 FROM_LEFT, FROM_RIGHT = np.array([1.0, 0, 0]).reshape(3, 1, 1), np.array([0, 1.0, 0]).reshape(3, 1, 1)
-ROUNDING = 4 * np.finfo(float).eps  # relative, of lambda and of what is computed from it
+ROUNDING = 4 * np.finfo(float).eps  # relative, of a sum of terms as large as the largest
 RUNG = 2.0  # of the ladder of starting points on the imaginary axis
 
 
@@ -55,24 +55,18 @@ class Resolvents(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DysonEquation:
-    """The numbers of the equation, for the H pairs (column l, row l+1). weights: N_l / sum of the N_l.
-
-    poles: where the solution is known to have some, on the real axis.
-    """
+    """The numbers of the equation, for the H pairs (column l, row l+1). weights: N_l / sum of the N_l."""
 
     links: Real
     skips: Real
     column_variances: Real
     row_variances: Real
     weights: Real
-    poles: Real
     tolerance: float
     max_iterations: int
 
     @classmethod
-    def of(
-        cls, chain: RandomChain, *, poles: Sequence[float] = (), tolerance: float, max_iterations: int
-    ) -> "DysonEquation":
+    def of(cls, chain: RandomChain, *, tolerance: float, max_iterations: int) -> "DysonEquation":
         """Raises ValueError without a hidden layer, or where no map above the first one is random."""
         if chain.depth < 2:
             raise ValueError(f"chain, widths are {chain.widths}: no hidden layer, so no activity Hessian; add one")
@@ -85,18 +79,21 @@ class DysonEquation:
             raise ValueError(f"tolerance is {tolerance}, expected a number between 0 and 1")
         max_iterations = whole_number("max_iterations", max_iterations, 1)
         widths, precisions = np.array(chain.widths, dtype=float), np.array(chain.precisions)
-        variances = precisions[1:] * np.array(chain.variances[1:])
         hidden = widths[1:-1]
-        return cls(
-            links=precisions[:-1],
-            skips=precisions[1:] * np.array(chain.skips[1:]) ** 2,
-            column_variances=variances * widths[2:],
-            row_variances=variances * hidden,
-            weights=hidden / hidden.sum(),
-            poles=np.array(poles, dtype=float),
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            variances = precisions[1:] * np.array(chain.variances[1:])
+            equation = cls(
+                links=precisions[:-1],
+                skips=precisions[1:] * np.array(chain.skips[1:]) ** 2,
+                column_variances=variances * widths[2:],
+                row_variances=variances * hidden,
+                weights=hidden / hidden.sum(),
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+            )
+            if not np.isfinite(equation.bound):
+                raise ValueError("chain: precisions times widths, variances or skips are beyond double precision")
+        return equation
 
     def trace(self, found: Resolvents) -> Complex:
         """The mean of 1 / (eigenvalue of H_z - lambda)."""
@@ -113,7 +110,7 @@ class DysonEquation:
         """Solutions at `places`, from `start` (default -1/lambda). Raises NotConvergedError."""
         first = np.repeat(-1 / places[None], 2 * len(self.links), axis=0) if start is None else start
         values, worst, iterations = self._iterated(places, first, self.max_iterations)
-        if not self._enough(places, worst).all():
+        if not self._enough(places, values, worst).all():
             raise self._failure(places, worst, iterations)
         return Resolvents(places, values, iterations, float(worst.max(initial=0.0)))
 
@@ -121,7 +118,7 @@ class DysonEquation:
         """Solutions at points (1 + i height) from those at (1 + i above), through heights between if need be."""
         places = points * (1 + 1j * height)
         values, worst, iterations = self._iterated(places, start, min(PATIENCE, self.max_iterations))
-        stuck = ~self._enough(places, worst)
+        stuck = ~self._enough(places, values, worst)
         if stuck.any():
             if (above / height)[stuck].max() < CLOSEST or iterations >= self.max_iterations:
                 raise self._failure(places[stuck], worst[stuck], iterations)
@@ -132,10 +129,16 @@ class DysonEquation:
             iterations += half.iterations + rest.iterations
         return Resolvents(places, values, iterations, float(worst.max(initial=0.0)))
 
-    def _enough(self, places: Complex, worst: Real) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Where no more is asked for: the tolerance, or beside a pole what rounding lambda changes."""
-        distances = np.abs(places[:, None] / self.poles - 1).min(axis=1, initial=np.inf)
-        enough: np.ndarray[Any, np.dtype[np.bool_]] = worst <= np.maximum(self.tolerance, ROUNDING / distances)
+    def _enough(self, places: Complex, values: Complex, worst: Real) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where no more is asked for: the tolerance, or what rounding leaves of 1/m, a difference of larger terms.
+
+        The terms are of the size of T_{nn}: beside an atom and in a narrow band they are much larger than 1/m.
+        """
+        own = np.empty_like(values)
+        own[0::2] = 1 + self.column_variances[:, None] * values[1::2]
+        own[1::2] = 1 + self.row_variances[:, None] * values[0::2]
+        lost = ROUNDING * np.abs(places * own * values).max(axis=0)
+        enough: np.ndarray[Any, np.dtype[np.bool_]] = worst <= np.maximum(self.tolerance, lost)
         return enough
 
     def _failure(self, places: Complex, worst: Real, iterations: int) -> NotConvergedError:
@@ -160,7 +163,7 @@ class DysonEquation:
             taken = (share > SHORT) & np.isfinite(moved).all(axis=0)
             values[:, left] = np.where(taken, moved, (here + image) / 2)
             worst[left] = np.where(np.isfinite(away), away, np.inf)
-            left = left[~self._enough(z, worst[left])]
+            left = left[~self._enough(z, here, worst[left])]
             iteration += 1
         outside = ~((np.sqrt(places) * values).imag > 0).all(axis=0)
         worst[outside] = np.inf  # another solution, or none
@@ -197,7 +200,7 @@ class DysonEquation:
         )
 
     def near_axis(
-        self, points: Real, ladder: list[Resolvents], heights: Sequence[float] = DESCENT
+        self, points: Real, ladder: list[Resolvents], heights: Sequence[float | Real] = DESCENT
     ) -> list[Resolvents]:
         """Solutions at points (1 + i height) for each of the heights, started from the nearest rung above."""
         rungs = np.array([rung.places[0].imag for rung in ladder])
@@ -213,7 +216,7 @@ class DysonEquation:
         places: Complex = np.asarray(points * (1 + 1j * DESCENT[-1]), dtype=np.complex128)
         start = (1 - share) * near.values[:, right - 1] + share * near.values[:, right]
         values, worst, iterations = self._iterated(places, start, min(PATIENCE, self.max_iterations))
-        stuck = ~self._enough(places, worst)
+        stuck = ~self._enough(places, values, worst)
         if stuck.any():
             solved = self.near_axis(points[stuck], ladder)
             values[:, stuck], worst[stuck] = solved[-1].values, np.max([one.residual for one in solved])

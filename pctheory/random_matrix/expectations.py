@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy.special import digamma
 from scipy.stats import poisson
 
-from ..arguments import positive_number, public, whole_number
+from ..arguments import OVERFLOW_IS_REPORTED, positive_number, public, whole_number
 from .ensemble import RandomChain
 
 Layerwise = Float[np.ndarray, " depth"]
@@ -37,6 +37,7 @@ class RescalingMoments:
 
 
 @public
+@OVERFLOW_IS_REPORTED
 def expected_rescaling(chain: RandomChain) -> Layerwise:
     r"""sigma_l = E[tr S_l] / N_l for l = 1..L; the last is E[tr S] / d_y. Moreover E[S_l] = sigma_l I.
 
@@ -48,13 +49,13 @@ def expected_rescaling(chain: RandomChain) -> Layerwise:
     """
     pi = np.array(chain.precisions)
     sigma = [1 / pi[0]]
-    with np.errstate(over="ignore"):
-        for gain, own in zip(_gains(chain)[1:], 1 / pi[1:], strict=True):
-            sigma.append(own + gain * sigma[-1])
+    for gain, own in zip(_gains(chain)[1:], 1 / pi[1:], strict=True):
+        sigma.append(own + gain * sigma[-1])
     return _finite("expected_rescaling", np.array(sigma))
 
 
 @public
+@OVERFLOW_IS_REPORTED
 def expected_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) -> Layerwise:
     r"""q_l = E|z_l|^2 / N_l for l = 1..L, where z_l = A_l z_{l-1} from a fixed input with |x|^2 / N_0 = q_0.
 
@@ -68,6 +69,7 @@ def expected_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) ->
 
 
 @public
+@OVERFLOW_IS_REPORTED
 def expected_relu_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) -> Layerwise:
     r"""The same for z_l = a_l W_l relu(z_{l-1}) + s_l z_{l-1}, l >= 2, with z_1 = a_1 W_1 x.
 
@@ -87,6 +89,7 @@ def expected_relu_forward_pass(chain: RandomChain, mean_square_input: float = 1.
 
 
 @public
+@OVERFLOW_IS_REPORTED
 def forward_pass_variance(chain: RandomChain) -> Layerwise:
     r"""The variance of |z_l|^2 over the square of its mean, l = 1..L, for a linear chain of normal weights.
 
@@ -95,19 +98,22 @@ def forward_pass_variance(chain: RandomChain) -> Layerwise:
 
         1 + variance = prod_{k<=l} (1 + (4 s_k^2 v_k + 2 v_k^2 N_k) / (s_k^2 + v_k N_k)^2)
 
-    The standard error of a mean over n networks is  q_l sqrt(variance / n). Infinite where a mean is 0.
-    Raises FloatingPointError as `expected_rescaling`. Twin: enumeration in fractions.
+    The standard error of a mean over n networks is  q_l sqrt(variance / n).
+    Raises ValueError where every activity is 0; FloatingPointError as `expected_rescaling`.
+    Twin: enumeration in fractions.
     """
     s, v, width = np.array(chain.skips), np.array(chain.variances), np.array(chain.widths[1:])
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        share = v * (4 * s**2 + 2 * v * width) / (s**2 + v * width) ** 2
-    if np.isnan(share).any():
-        layer = int(np.flatnonzero(np.isnan(share))[0]) + 1
-        raise ValueError(f"chain, layer {layer} has variance 0 and no skip: every activity is 0; take it out")
+    if (still := np.flatnonzero((s == 0) & (v == 0))).size:
+        raise ValueError(
+            f"chain, layer {still[0] + 1} has variance 0 and no skip: every activity is 0; take it out"
+        )
+    gains = s**2 + v * width
+    share = v / gains * (4 * s**2 + 2 * v * width) / gains
     return _finite("forward_pass_variance", np.expm1(np.cumsum(np.log1p(share))))
 
 
 @public
+@OVERFLOW_IS_REPORTED
 def typical_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) -> Layerwise:
     r"""exp E[log(|z_l|^2 / N_l)], l = 1..L: what a single linear network of normal weights shows.
 
@@ -122,11 +128,11 @@ def typical_forward_pass(chain: RandomChain, mean_square_input: float = 1.0) -> 
     start = _input(mean_square_input)
     layers = zip(chain.variances, chain.skips, pairwise(chain.widths), strict=True)
     terms = [_mean_log_gain(v, s, width) + np.log(below / width) for v, s, (below, width) in layers]
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _finite("typical_forward_pass", start * np.exp(np.cumsum(terms)))
+    return _finite("typical_forward_pass", start * np.exp(np.cumsum(terms)))
 
 
 @public
+@OVERFLOW_IS_REPORTED
 def rescaling_moments(chain: RandomChain) -> RescalingMoments:
     r"""Mean and second moments of S_l for independent normal weights, l = 1..L, exact at any widths.
 
@@ -142,16 +148,14 @@ def rescaling_moments(chain: RandomChain) -> RescalingMoments:
     """
     sigma, gains = expected_rescaling(chain), _gains(chain)
     variance, anisotropy = [0.0], [0.0]
-    with np.errstate(over="ignore", invalid="ignore"):
-        for l in range(1, chain.depth):
-            v, s, below, n = chain.variances[l], chain.skips[l], chain.widths[l], chain.widths[l + 1]
-            spread = v * (2 * s**2 + v * n) / n
-            square = anisotropy[-1] + sigma[l - 1] ** 2  # E tr S^2 / N of the layer below
-            anisotropy.append(
-                below / n * (s**4 * anisotropy[-1] + n * (n + 1) * spread * square)
-                + spread * below**2 * variance[-1]
-            )
-            variance.append(gains[l] ** 2 * variance[-1] + 2 * spread * below / n * square)
+    for l in range(1, chain.depth):
+        v, s, below, n = chain.variances[l], chain.skips[l], chain.widths[l], chain.widths[l + 1]
+        spread = v * (2 * s**2 + v * n) / n
+        square = anisotropy[-1] + sigma[l - 1] ** 2  # E tr S^2 / N of the layer below
+        anisotropy.append(
+            below / n * (s**4 * anisotropy[-1] + n * (n + 1) * spread * square) + spread * below**2 * variance[-1]
+        )
+        variance.append(gains[l] ** 2 * variance[-1] + 2 * spread * below / n * square)
     name = "rescaling_moments"
     return RescalingMoments(sigma, _finite(name, np.array(variance)), _finite(name, np.array(anisotropy)))
 
@@ -173,18 +177,17 @@ def _gains(chain: RandomChain) -> Layerwise:
 
 
 def _products(name: str, gains: Layerwise, start: float) -> Layerwise:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _finite(name, start * np.cumprod(gains))
+    return _finite(name, start * np.cumprod(gains))
 
 
 def _mean_log_gain(v: float, s: float, width: int) -> float:
     """E log of  (s + sqrt(v) g)^2 + v chi^2_{width-1}."""
     if v == 0:
         return float(2 * np.log(abs(s))) if s else -np.inf
-    mean = s**2 / (2 * v)
+    mean = np.float64(s) ** 2 / (2 * v)
     if mean > 1e4 * width:  # the third term of the series in width / mean is below rounding
         share = (width - 2) / (2 * mean)
-        return float(np.log(s**2) + share - share * (width - 4) / (4 * mean))
+        return float(2 * np.log(abs(s)) + share - share * (width - 4) / (4 * mean))
     return float(np.log(2 * v)) + _mean_over_poisson(lambda j: digamma(width / 2 + j), mean)
 
 

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..arguments import public, refuse_too_large, shown
+from ..arguments import is_number, public, refuse_too_large, shown
 from .classification import Classification, kind_of
 
 try:
@@ -84,6 +84,8 @@ def exact_classification(
 
     Raises ImportError where python-flint is missing, besides as `exact_derivatives`.
     """
+    if not is_number(least) and not isinstance(least, Rational):  # of any size
+        raise TypeError(f"least is {shown(least)}, expected a number")
     found = exact_derivatives(weights, x, y, equilibrated=equilibrated)
     product = _exact(weights[0], "weights, layer 1")
     for l, w in enumerate(weights[1:], start=2):
