@@ -147,8 +147,10 @@ def _whole(search: Search, found: Bands, panels: list[_Panel]) -> list[_Panel]:
         expected = mass[(parts[:, 0] >= np.log(low)) & (parts[:, 1] <= np.log(high))].sum()
         missed = abs(sum(panel.mass for panel in within) - expected) > PEAK
         (peaked if missed else whole).extend(within)
-    halved = _panels(search, [(panel.low, panel.high) for panel in peaked], exact=True)
-    return sorted(whole + halved, key=lambda panel: panel.low)
+    if peaked:
+        cuts = apart(np.log([(panel.low, panel.high) for panel in peaked]))
+        whole += _panels(search, [(float(low), float(high)) for low, high in np.exp(cuts)], exact=True)
+    return sorted(whole, key=lambda panel: panel.low)
 
 
 def _panels(search: Search, cuts: list[tuple[float, float]], exact: bool = False) -> list[_Panel]:

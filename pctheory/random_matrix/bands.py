@@ -21,7 +21,7 @@ POLE_ROUNDING = 100 * np.finfo(float).eps  # relative to the distance from an at
 LEAST = 1e-5  # mass that is looked for in gaps, relative to that of all bands
 BLUR = 1e-9  # relative width of what is not told apart
 LONGER = 1e3 ** np.arange(1, 4)  # widths of a band that gaps beside it are cut at
-PIECES = 100  # that gaps are cut into at a time, for each layer, at most
+PIECES = 100  # for each layer, that gaps are cut into at a time, at most
 CLOSE, LIGHT = 1e-6, 1e-6  # width of a bracket at the end (less beside a narrow band) and its mass: it may be steep
 
 # Angles of a half circle and their weights, crowded at its ends, where bands may begin with a square root.
@@ -110,7 +110,8 @@ def bands(search: Search) -> Bands:
     grid = np.unique(np.concatenate([np.geomspace(low, high, GRID), np.linspace(low, high, GRID)]))
     found = _bands_on(search, np.log(grid)[None])
     gaps = _outside(found, np.log(low), np.log(high))
-    while len(gaps) <= PIECES * (len(search.equation.links) + 1):
+    most = len(gaps) + PIECES * (len(search.equation.links) + 1)
+    while len(gaps) <= most:
         mass, centre = mass_within(search, gaps)
         hiding = (mass > LEAST * continuous) & (np.diff(gaps, axis=1)[:, 0] > BLUR)
         if not hiding.any() and len(found):
@@ -169,7 +170,8 @@ def mass_within(search: Search, gaps: Real) -> tuple[Real, Real]:
     offsets = radius * np.exp(1j * TURNS)
     places = np.exp(middle + offsets)
     flat = places.ravel()
-    (found,) = search.noted(search.equation.near_axis(flat.real, search.ladder, (flat.imag / flat.real,)))
+    heights = np.maximum(flat.imag / flat.real, np.finfo(float).eps)  # 0 where a gap is narrower than rounding
+    (found,) = search.noted(search.equation.near_axis(flat.real, search.ladder, (heights,)))
     trace = search.continuous(found).reshape(places.shape)
     shares = -(trace * places * 1j * offsets * TURN_WEIGHTS) / np.pi
     mass: Real = shares.sum(axis=1).imag

@@ -212,7 +212,7 @@ class DysonEquation:
         """As the lowest of `near_axis`, from between neighbours in `near` (ascending) where that leads to it."""
         right = np.clip(np.searchsorted(near.places.real, points), 1, len(near.places) - 1)
         low, high = near.places.real[right - 1], near.places.real[right]
-        share = np.clip((points - low) / (high - low), 0, 1)
+        share = np.clip(np.divide(points - low, high - low, out=np.zeros(len(points)), where=high > low), 0, 1)
         places: Complex = np.asarray(points * (1 + 1j * DESCENT[-1]), dtype=np.complex128)
         start = (1 - share) * near.values[:, right - 1] + share * near.values[:, right]
         values, worst, iterations = self._iterated(places, start, min(PATIENCE, self.max_iterations))
