@@ -134,10 +134,7 @@ class DysonEquation:
 
         The terms are of the size of T_{nn}: beside an atom and in a narrow band they are much larger than 1/m.
         """
-        own = np.empty_like(values)
-        own[0::2] = 1 + self.column_variances[:, None] * values[1::2]
-        own[1::2] = 1 + self.row_variances[:, None] * values[0::2]
-        lost = ROUNDING * np.abs(places * own * values).max(axis=0)
+        lost = ROUNDING * np.abs(self._own(places, values) * values).max(axis=0)
         enough: np.ndarray[Any, np.dtype[np.bool_]] = worst <= np.maximum(self.tolerance, lost)
         return enough
 
@@ -223,11 +220,16 @@ class DysonEquation:
             iterations += sum(one.iterations for one in solved)
         return Resolvents(places, values, iterations, float(worst.max(initial=0.0)))
 
+    def _own(self, z: Complex, m: Complex) -> Complex:
+        """T_{nn} of all nodes but the first row, whose is -lambda."""
+        own: Complex = np.repeat(-z[None], len(m), axis=0)
+        own[0::2] *= 1 + self.column_variances[:, None] * m[1::2]
+        own[1::2] *= 1 + self.row_variances[:, None] * m[0::2]
+        return own
+
     def _sweeps(self, z: Complex, m: Complex) -> tuple[Complex, Complex, Complex]:
         """diag(T^-1) of all 2H + 1 nodes, and the inverse pivots of T from the first node on and from the last."""
-        own = np.repeat(-z[None], len(m) + 1, axis=0)
-        own[1::2] *= 1 + self.column_variances[:, None] * m[1::2]
-        own[2::2] *= 1 + self.row_variances[:, None] * m[0::2]
+        own = np.concatenate([-z[None], self._own(z, m)])
         couplings = z * np.stack([self.links, self.skips], axis=1).reshape(-1, 1)
         both = np.concatenate([own, own[::-1]], axis=1)  # side by side, so that one loop makes both sweeps
         reach = np.concatenate([couplings, couplings[::-1]], axis=1)
