@@ -7,6 +7,7 @@ anything; at a random network (standard parameterisation) matrix-free, compiling
 
 import time
 from functools import partial
+from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
@@ -49,14 +50,14 @@ def network(widths: tuple[int, ...]) -> tuple[LinearPCN, Array, Array]:
 def product(widths: tuple[int, ...], *, rounds: int = 11) -> list[Row]:
     net, x, y = network(widths)
     vector = np.random.default_rng(1).standard_normal(pctheory.weight_vector(net).size)
-    rows = []
+    maps, rows = list(net.maps), []
     for name, objective in OBJECTIVES.items():
         gradient = jax.jit(partial(pctheory.weight_gradient, objective))
         operator = pctheory.weight_hessian_operator(objective, net, x, y)
         calls = {
             "gradient": partial(gradient, net, x, y),
             "product": partial(operator.matvec, vector),
-            "products alone": partial(products_alone, list(net.maps), list(net.weights), x, y),
+            "products alone": partial(products_alone, maps, list(net.weights), *kept(maps, x, y)),
         }
         times = alternating(calls, rounds)
         floor = quartiles(times["product"] / times["products alone"])[1]
@@ -74,20 +75,30 @@ def product(widths: tuple[int, ...], *, rounds: int = 11) -> list[Row]:
 
 
 @jax.jit
-def products_alone(maps: list[Array], turns: list[Array], x: Array, force: Array) -> list[Array]:
-    """The matrix products of one Hessian-vector product of the loss, nothing scaled or added: its floor.
+def kept(maps: list[Array], x: Array, y: Array) -> tuple[list[Array], list[Array]]:
+    """What an operator keeps, as no vector changes it: the activities below each layer, the forces above each."""
+    *below, output = accumulate(maps, lambda z, a: z @ a.T, initial=x)
+    forces = accumulate(reversed(maps[1:]), jnp.matmul, initial=output - y)
+    return below, list(forces)[::-1]
 
-    Activities, forces and how they change as the maps change by `turns`, then the gradient's change: eight a layer.
+
+@jax.jit
+def products_alone(
+    maps: list[Array], turns: list[Array], activities: list[Array], forces: list[Array]
+) -> list[Array]:
+    """The matrix products of one Hessian-vector product of the loss, nothing scaled: its floor.
+
+    How activities, forces and gradient change as the maps change by `turns`: six a layer, but two at the
+    lowest one, as its input stays what it is.
     """
-    z, moved, below = x, x, []
-    for a, turn in zip(maps, turns, strict=True):
-        below.append((z, moved))
-        z, moved = z @ a.T, moved @ a.T + z @ turn.T
-    p, turned, results = force, force, [z, moved]
-    for a, turn, (z, moved) in zip(reversed(maps), reversed(turns), reversed(below), strict=True):
-        results.append(turned.T @ z + p.T @ moved)
-        p, turned = p @ a, turned @ a + p @ turn
-    return [*results, p, turned]
+    moved = [activities[0] @ turns[0].T]  # activities above each layer
+    for a, turn, z in zip(maps[1:], turns[1:], activities[1:], strict=True):
+        moved.append(moved[-1] @ a.T + z @ turn.T)
+    turned, results = moved[-1], []
+    for l in range(len(maps) - 1, 0, -1):
+        results.append(turned.T @ activities[l] + forces[l].T @ moved[l - 1])
+        turned = turned @ maps[l] + forces[l] @ turns[l]
+    return [turned.T @ activities[0], *reversed(results)]
 
 
 def spectrum_at_origin(widths: tuple[int, ...]) -> list[Row]:
