@@ -6,8 +6,10 @@ anything; at a random network (standard parameterisation) matrix-free, compiling
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from jax import Array
 import pctheory
 from pctheory import LinearPCN
 
+from . import exact_step
 from .measure import Case, Goal, Row, alternating, compared, quartiles
 from .memory import peak
 
@@ -50,14 +53,14 @@ def network(widths: tuple[int, ...]) -> tuple[LinearPCN, Array, Array]:
 def product(widths: tuple[int, ...], *, rounds: int = 11) -> list[Row]:
     net, x, y = network(widths)
     vector = np.random.default_rng(1).standard_normal(pctheory.weight_vector(net).size)
-    maps, rows = list(net.maps), []
+    alone, rows = floors(net, x, y), []
     for name, objective in OBJECTIVES.items():
         gradient = jax.jit(partial(pctheory.weight_gradient, objective))
         operator = pctheory.weight_hessian_operator(objective, net, x, y)
-        calls = {
+        calls: dict[str, Callable[[], Any]] = {
             "gradient": partial(gradient, net, x, y),
             "product": partial(operator.matvec, vector),
-            "products alone": partial(products_alone, maps, list(net.weights), *kept(maps, x, y)),
+            "products alone": alone[name],
         }
         times = alternating(calls, rounds)
         floor = quartiles(times["product"] / times["products alone"])[1]
@@ -74,31 +77,27 @@ def product(widths: tuple[int, ...], *, rounds: int = 11) -> list[Row]:
     return rows
 
 
+def floors(net: LinearPCN, x: Array, y: Array) -> dict[str, Callable[[], list[Any]]]:
+    """The matrix products of one Hessian-vector product: those of a gradient, differentiated along the weights.
+
+    What no direction changes is computed before, as an operator does.
+    """
+    maps, turns = list(net.maps), list(net.weights)
+    _, of_loss = jax.linearize(partial(gradient_products, x=x, y=y), maps)
+    _, of_energy = jax.linearize(lambda maps, force: exact_step.products_alone(maps, x, force), maps, y)
+    return {"loss": partial(changed, of_loss, turns), "F*": partial(changed, of_energy, turns, y)}
+
+
 @jax.jit
-def kept(maps: list[Array], x: Array, y: Array) -> tuple[list[Array], list[Array]]:
-    """What an operator keeps, as no vector changes it: the activities below each layer, the forces above each."""
+def changed(tangent_map: Callable[..., list[Any]], *changes: Any) -> list[Any]:
+    return tangent_map(*changes)
+
+
+def gradient_products(maps: list[Array], x: Array, y: Array) -> list[Array]:
+    """The matrix products of one gradient of the loss, nothing scaled."""
     *below, output = accumulate(maps, lambda z, a: z @ a.T, initial=x)
     forces = accumulate(reversed(maps[1:]), jnp.matmul, initial=output - y)
-    return below, list(forces)[::-1]
-
-
-@jax.jit
-def products_alone(
-    maps: list[Array], turns: list[Array], activities: list[Array], forces: list[Array]
-) -> list[Array]:
-    """The matrix products of one Hessian-vector product of the loss, nothing scaled: its floor.
-
-    How activities, forces and gradient change as the maps change by `turns`: six a layer, but two at the
-    lowest one, as its input stays what it is.
-    """
-    moved = [activities[0] @ turns[0].T]  # activities above each layer
-    for a, turn, z in zip(maps[1:], turns[1:], activities[1:], strict=True):
-        moved.append(moved[-1] @ a.T + z @ turn.T)
-    turned, results = moved[-1], []
-    for l in range(len(maps) - 1, 0, -1):
-        results.append(turned.T @ activities[l] + forces[l].T @ moved[l - 1])
-        turned = turned @ maps[l] + forces[l] @ turns[l]
-    return [turned.T @ activities[0], *reversed(results)]
+    return [force.T @ z for force, z in zip(forces, reversed(below), strict=True)][::-1]
 
 
 def spectrum_at_origin(widths: tuple[int, ...]) -> list[Row]:
